@@ -1,0 +1,41 @@
+"""Builds the extension: cffi reads wb.h, setuptools compiles it together with the C files.
+
+Generated at build time rather than committed, so header and module cannot differ.
+setuptools loads this file by itself, before the package exists: it may import nothing of ours.
+"""
+
+from pathlib import Path
+
+from cffi import FFI
+from setuptools import Extension
+from setuptools.command.build_ext import build_ext
+
+HERE = Path(__file__).resolve().parent
+
+#: What the engine calls back: defined in Python by ``workbench.engine``, handed over as pointers.
+TRAMPOLINES = """
+extern "Python" void wb_python_hook(void *, wb_access *);
+extern "Python" int wb_python_message(void *, wb_message *);
+extern "Python" void wb_python_trace(void *, int, const uint8_t *, uint32_t, uint32_t);
+"""
+
+
+def builder() -> FFI:
+    """Return the cffi builder for the module, declarations read from wb.h."""
+    ffi = FFI()
+    ffi.cdef((HERE / "wb.h").read_text() + TRAMPOLINES)
+    ffi.set_source("workbench.engine._engine", '#include "wb_libc.h"\n#include "wb.h"\n', py_limited_api=True)
+    return ffi
+
+
+class BuildEngine(build_ext):  # type: ignore[misc]
+    """``build_ext`` that generates the cffi source of the engine first."""
+
+    def build_extension(self, ext: Extension) -> None:
+        """Add the generated C file to the extension's sources and compile."""
+        generated = Path(self.build_temp) / "_engine.c"
+        generated.parent.mkdir(parents=True, exist_ok=True)
+        builder().emit_c_code(str(generated))
+        ext.sources = [*ext.sources, str(generated)]
+        ext.libraries = [*ext.libraries, "pthread"]
+        super().build_extension(ext)
