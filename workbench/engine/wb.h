@@ -131,7 +131,7 @@ typedef struct {
 
 /* A message that is not hot. Payload and fds are valid during the call only. */
 typedef struct {
-    uint32_t command;       /* 0: VERSION ... */
+    uint32_t command;       /* enum Command of protocol.py: 1 is VERSION */
     uint32_t flags;         /* as received */
     const uint8_t *payload; /* after the 16-byte header */
     uint32_t size;          /* of the payload, bytes */
