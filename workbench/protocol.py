@@ -5,7 +5,9 @@ The engine has its own view of the hot messages in C; server and client share th
 and nothing else.
 """
 
+import errno
 import json
+import os
 import struct
 from collections.abc import Mapping
 from enum import IntEnum, IntFlag
@@ -14,30 +16,56 @@ from typing import Any, NamedTuple
 from .errors import ProtocolError
 
 __all__ = [
+    "CAPABILITY",
     "CONFIG_REGION",
     "DEVICE_INFO",
+    "DMA_ACCESS",
     "DMA_MAP",
     "DMA_UNMAP",
+    "FEATURE",
     "HEADER",
+    "IO_FDS",
     "IRQ_INFO",
+    "IRQ_NAMES",
     "IRQ_SET",
     "MAX_TRANSFER",
+    "MULTI_COUNT",
+    "MULTI_WRITE",
     "REGION_ACCESS",
     "REGION_INFO",
+    "REGION_NAMES",
+    "ROM_REGION",
+    "SPARSE_AREA",
+    "SPARSE_HEADER",
+    "VERSION",
     "Command",
+    "DeviceFlag",
+    "DmaFlag",
     "Header",
+    "IrqFlag",
     "IrqSet",
     "MessageFlag",
+    "RegionCapability",
+    "RegionFlag",
+    "UnmapFlag",
+    "errno_name",
+    "pack_message",
     "pack_version",
+    "region_capabilities",
+    "sparse_areas",
     "unpack_version",
 ]
 
 MAJOR, MINOR = 0, 2
 MAX_TRANSFER = 1 << 20  #: bytes of data in one message, ours and the specification's default
 MAX_FDS = 16
+ROM_REGION = 6
 CONFIG_REGION = 7
 REGIONS = 9
 IRQS = 5
+REGION_NAMES = ("bar0", "bar1", "bar2", "bar3", "bar4", "bar5", "rom", "config", "vga")
+IRQ_NAMES = ("INTx", "MSI", "MSI-X", "ERR", "REQ")
+SPARSE_MMAP = 1  #: id of the region capability that lists the areas to map
 
 #: u16 id, u16 command, u32 size (header included), u32 flags, u32 errno
 HEADER = struct.Struct("<HHIII")
@@ -49,6 +77,14 @@ REGION_INFO = struct.Struct("<IIIIQQ")  #: argsz, flags, index, capability offse
 IRQ_INFO = struct.Struct("<IIII")  #: argsz, flags, index, count
 IRQ_SET = struct.Struct("<IIIII")  #: argsz, flags, index, start, count
 REGION_ACCESS = struct.Struct("<QII")  #: offset, region, count; data follows
+DMA_ACCESS = struct.Struct("<QQ")  #: IOVA, count; data follows
+IO_FDS = struct.Struct("<IIII")  #: argsz, flags, index, count
+FEATURE = struct.Struct("<II")  #: argsz, flags with the feature in the low 16 bits
+CAPABILITY = struct.Struct("<HHI")  #: id, version, offset of the next one from REGION_INFO
+SPARSE_HEADER = struct.Struct("<II")  #: number of areas, reserved; behind a CAPABILITY
+SPARSE_AREA = struct.Struct("<QQ")  #: offset, size
+MULTI_COUNT = struct.Struct("<Q")  #: number of MULTI_WRITE entries that follow; also the reply
+MULTI_WRITE = struct.Struct("<QII8s")  #: offset, region, count (at most 8), data
 
 
 class Command(IntEnum):
@@ -79,6 +115,45 @@ class MessageFlag(IntFlag):
     REPLY = 1
     NO_REPLY = 0x10
     ERROR = 0x20
+
+
+class DeviceFlag(IntFlag):
+    """Flags of GET_INFO."""
+
+    RESET = 1
+    PCI = 2
+
+
+class RegionFlag(IntFlag):
+    """Flags of GET_REGION_INFO."""
+
+    READ = 1
+    WRITE = 2
+    MMAP = 4
+    CAPS = 8
+
+
+class IrqFlag(IntFlag):
+    """Flags of GET_IRQ_INFO."""
+
+    EVENTFD = 1
+    MASKABLE = 2
+    AUTOMASKED = 4
+    NORESIZE = 8
+
+
+class DmaFlag(IntFlag):
+    """Flags of DMA_MAP: what the device may do there."""
+
+    READ = 1
+    WRITE = 2
+
+
+class UnmapFlag(IntFlag):
+    """Flags of DMA_UNMAP; ALL wants IOVA and size 0."""
+
+    GET_DIRTY_BITMAP = 1
+    ALL = 2
 
 
 class IrqSet(IntFlag):
@@ -138,3 +213,56 @@ def unpack_version(payload: bytes) -> tuple[int, int, dict[str, Any]]:
     if not isinstance(capabilities, dict):
         raise ProtocolError("the JSON text of VERSION is not an object with an object of capabilities")
     return major, minor, capabilities
+
+
+def pack_message(number: int, command: int, payload: bytes = b"", flags: int = 0, error: int = 0) -> bytes:
+    """Return a whole message, header and payload; ``number`` is its id, cut to 16 bits."""
+    return HEADER.pack(number & 0xFFFF, command, HEADER.size + len(payload), flags, error) + payload
+
+
+def errno_name(code: int) -> str:
+    """Return an errno as people read it: ``EINVAL (Invalid argument)``; 0 is ``no errno given``."""
+    if not code:
+        return "no errno given"
+    name = errno.errorcode.get(code)
+    return f"{name} ({os.strerror(code)})" if name else f"errno {code}"
+
+
+class RegionCapability(NamedTuple):
+    """One entry of the capability chain behind REGION_INFO; ``data`` follows its 8-byte header."""
+
+    id: int
+    version: int
+    data: bytes
+
+
+def region_capabilities(reply: bytes) -> list[RegionCapability]:
+    """Return the capability chain of a GET_REGION_INFO reply.
+
+    Raises ProtocolError when an entry lies outside the reply or the chain does not go forward.
+    """
+    if len(reply) < REGION_INFO.size:
+        raise ProtocolError(f"GET_REGION_INFO reply has {len(reply)} bytes, needs {REGION_INFO.size}")
+    _, flags, _, offset, _, _ = REGION_INFO.unpack_from(reply)
+    found: list[RegionCapability] = []
+    last = REGION_INFO.size - 1
+    while flags & RegionFlag.CAPS and offset:
+        if not last < offset <= len(reply) - CAPABILITY.size:
+            raise ProtocolError(f"region capability at {offset} is outside the reply or loops")
+        kind, version, following = CAPABILITY.unpack_from(reply, offset)
+        end = following if following > offset else len(reply)
+        found.append(RegionCapability(kind, version, reply[offset + CAPABILITY.size : end]))
+        last, offset = offset, following
+    return found
+
+
+def sparse_areas(capability: RegionCapability) -> list[tuple[int, int]]:
+    """Return (offset, size) in bytes of every area of a sparse-mmap capability.
+
+    Raises ProtocolError when the list is longer than the capability.
+    """
+    data = capability.data
+    count = SPARSE_HEADER.unpack_from(data)[0] if len(data) >= SPARSE_HEADER.size else -1
+    if not 0 <= count <= (len(data) - SPARSE_HEADER.size) // SPARSE_AREA.size:
+        raise ProtocolError("the sparse-mmap capability is shorter than its list of areas")
+    return [SPARSE_AREA.unpack_from(data, SPARSE_HEADER.size + at * SPARSE_AREA.size) for at in range(count)]
