@@ -1,0 +1,165 @@
+"""One region of the device (a BAR, config space, the ROM) as the software guest reads and writes it."""
+
+import mmap
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Self
+
+from . import protocol
+from .errors import ProtocolError
+from .protocol import REGION_ACCESS, REGION_INFO, Command, RegionCapability, RegionFlag
+
+__all__ = ["RegionInfo", "RegionView"]
+
+#: The signature of Client.request.
+Request = Callable[..., tuple[bytes, tuple[int, ...]]]
+
+
+@dataclass(frozen=True)
+class RegionInfo:
+    """What GET_REGION_INFO says: size and mmap offset in bytes, areas to map as (offset, size)."""
+
+    index: int
+    name: str
+    size: int
+    flags: RegionFlag
+    offset: int
+    capabilities: tuple[RegionCapability, ...]
+    areas: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def ask(cls, index: int, request: Request) -> Self:
+        """Ask the device, twice when the answer needs more room. Raises ProtocolError."""
+        reply, fds = _ask(index, request)
+        for fd in fds:
+            os.close(fd)
+        _, flags, _, _, size, offset = REGION_INFO.unpack_from(reply)
+        capabilities = tuple(protocol.region_capabilities(reply))
+        areas = [protocol.sparse_areas(one) for one in capabilities if one.id == protocol.SPARSE_MMAP]
+        whole = [(0, size)] if flags & RegionFlag.MMAP else []
+        return cls(
+            index, region_name(index), size, RegionFlag(flags), offset, capabilities,
+            tuple(areas[0] if areas else whole),
+        )
+
+    def map(self, request: Request) -> mmap.mmap:
+        """Return the whole region mapped. Raises ProtocolError when the device sends no file."""
+        _, fds = _ask(self.index, request)
+        try:
+            if len(fds) != 1:
+                raise ProtocolError(f"{self.name} says MMAP but came with {len(fds)} file descriptors")
+            access = mmap.PROT_READ | (mmap.PROT_WRITE if self.flags & RegionFlag.WRITE else 0)
+            return mmap.mmap(fds[0], self.size, mmap.MAP_SHARED, access, offset=self.offset)
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+
+def _ask(index: int, request: Request) -> tuple[bytes, tuple[int, ...]]:
+    # As QEMU: ask for the plain structure, and again when its argsz says that there is more.
+    room = REGION_INFO.size
+    for _ in range(2):
+        payload = REGION_INFO.pack(room, 0, index, 0, 0, 0)
+        about = f"GET_REGION_INFO of {region_name(index)}"
+        reply, fds = request(Command.DEVICE_GET_REGION_INFO, payload, about=about)
+        if len(reply) < REGION_INFO.size or len(reply) > room:
+            _close(fds)
+            raise ProtocolError(f"{about}: the reply has {len(reply)} bytes, asked were {room}")
+        wanted = REGION_INFO.unpack_from(reply)[0]
+        if wanted <= room:
+            return reply, fds
+        _close(fds)
+        room = wanted
+    raise ProtocolError(f"{about}: the answer grows each time it is asked for")
+
+
+class RegionView:
+    """A region to read and write: ``read32(offset)``, ``write8(offset, value)``, ``read(offset, n)`` ...
+
+    Every access is a message, so it does what a driver's access does. Offsets and sizes are bytes;
+    numbers are little endian. A refused access raises ProtocolError, a value that does not fit ValueError.
+    """
+
+    def __init__(self, info: RegionInfo, request: Request) -> None:
+        self.info = info
+        self.size = info.size
+        self.flags = info.flags
+        self._request = request
+
+    def __repr__(self) -> str:
+        return f"<{self.info.name}: {self.size} bytes, {self.flags.name or 'no access'}>"
+
+    def read(self, offset: int, count: int) -> bytes:
+        """Read ``count`` bytes in one message."""
+        about = f"REGION_READ of {count} bytes at {self._at(offset)}"
+        reply, fds = self._request(Command.REGION_READ, self._access(offset, count), about=about)
+        _close(fds)
+        if len(reply) != REGION_ACCESS.size + count:
+            raise ProtocolError(f"{about}: the reply has {len(reply) - REGION_ACCESS.size} bytes of data")
+        return reply[REGION_ACCESS.size :]
+
+    def write(self, offset: int, data: bytes, posted: bool = False) -> None:
+        """Write ``data`` in one message. ``posted``: do not wait for an answer, as drivers' MMIO writes."""
+        about = f"REGION_WRITE of {len(data)} bytes at {self._at(offset)}"
+        payload = self._access(offset, len(data)) + data
+        _, fds = self._request(Command.REGION_WRITE, payload, no_reply=posted, about=about)
+        _close(fds)
+
+    def read8(self, offset: int) -> int:
+        """Read a byte."""
+        return self._number(offset, 1)
+
+    def read16(self, offset: int) -> int:
+        """Read 16 bits."""
+        return self._number(offset, 2)
+
+    def read32(self, offset: int) -> int:
+        """Read 32 bits."""
+        return self._number(offset, 4)
+
+    def read64(self, offset: int) -> int:
+        """Read 64 bits."""
+        return self._number(offset, 8)
+
+    def write8(self, offset: int, value: int, posted: bool = False) -> None:
+        """Write a byte."""
+        self.write(offset, self._bytes(value, 1), posted)
+
+    def write16(self, offset: int, value: int, posted: bool = False) -> None:
+        """Write 16 bits."""
+        self.write(offset, self._bytes(value, 2), posted)
+
+    def write32(self, offset: int, value: int, posted: bool = False) -> None:
+        """Write 32 bits."""
+        self.write(offset, self._bytes(value, 4), posted)
+
+    def write64(self, offset: int, value: int, posted: bool = False) -> None:
+        """Write 64 bits."""
+        self.write(offset, self._bytes(value, 8), posted)
+
+    def _number(self, offset: int, size: int) -> int:
+        return int.from_bytes(self.read(offset, size), "little")
+
+    def _bytes(self, value: int, size: int) -> bytes:
+        if not 0 <= value < 1 << 8 * size:
+            raise ValueError(f"{value:#x} does not fit {8 * size} bits")
+        return value.to_bytes(size, "little")
+
+    def _access(self, offset: int, count: int) -> bytes:
+        if not 0 <= offset < 1 << 64 or not 0 <= count < 1 << 32:
+            raise ValueError(f"{count} bytes at {offset} cannot be said in a message")
+        return REGION_ACCESS.pack(offset, self.info.index, count)
+
+    def _at(self, offset: int) -> str:
+        return f"{self.info.name}+{offset:#x}"
+
+
+def region_name(index: int) -> str:
+    """Return ``bar0`` ... ``config``, ``vga``, or ``region 9`` for what has no name."""
+    return protocol.REGION_NAMES[index] if index < len(protocol.REGION_NAMES) else f"region {index}"
+
+
+def _close(fds: tuple[int, ...]) -> None:
+    for fd in fds:
+        os.close(fd)
