@@ -1,0 +1,289 @@
+"""Field, Register, Bar: what a device looks like, as data; compiled to the engine's planes.
+
+::
+
+    class bar0(Bar, size=4096):
+        CTRL = Register(0x00, ENABLE=Field(0), PERIOD=Field(8, 16))
+        STATUS = Register(0x04, mode="ro", DONE=Field(1, mode="w1c"))
+
+Offsets and sizes are bytes, widths and positions bits. Mistakes are collected and raised together,
+as one DescriptionError, when the Bar class is made; a Field or Register alone never raises.
+"""
+
+import copy
+from bisect import bisect_left
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from typing import Any, ClassVar, NamedTuple, TypeVar
+
+from . import mistakes
+from .errors import DescriptionError
+from .fields import Field
+from .planes import Segment, compile_register, compile_segments
+
+__all__ = ["Bar", "Block", "Field", "Located", "Register", "Segment"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+_RULES = ("writable", "once", "w1c", "w1s", "w1t", "w0c", "w0s", "w0t", "wclr", "wset", "wo", "pulse")
+
+
+class Register:
+    """``width`` bits (8, 16, 32, 64) at byte ``offset``; keyword arguments are its fields.
+
+    Without fields it is one number. With fields, bits that none covers are reserved: they read as
+    reset and writes to them are flagged. ``count`` > 1 makes an array, one element every ``stride``
+    bytes (default: its size). ``mode`` holds for fields that have none.
+    """
+
+    def __init__(
+        self,
+        offset: int,
+        width: int = 32,
+        mode: str = "rw",
+        *,
+        reset: int = 0,
+        count: int = 1,
+        stride: int | None = None,
+        doc: str = "",
+        **fields: Field,
+    ) -> None:
+        self.name = ""
+        self.block: Block | None = None  #: the first block that took it in
+        self.offset = offset
+        self.width = width
+        self.size = max(width // 8, 1)  #: bytes
+        self.mode = mode
+        self.reset = int(reset)
+        self.count = count
+        self.stride = self.size if stride is None else stride
+        self.doc = doc
+        self.fields = {
+            name: self._adopt(name, field) for name, field in fields.items() if isinstance(field, Field)
+        }
+        #: Mistakes, one line each; the Bar reports them under the register's name.
+        self.problems: tuple[str, ...] = tuple(mistakes.register_problems(self, fields))
+        if not self.problems:
+            self._complete()
+
+    def _adopt(self, name: str, field: Field) -> Field:
+        own = copy.copy(field)  # one Field may be used in several registers
+        own.name = name
+        own.mode = self.mode if field.mode is None else field.mode
+        return own
+
+    def _complete(self) -> None:
+        for field in self.fields.values():
+            if field.reset is not None:
+                self.reset = field.insert(self.reset, field.reset)
+        for field in self.fields.values():
+            field.reset = field.extract(self.reset)
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        problem = f"{name} is the same Register object: describe it a second time"
+        if self.name and self.name != name and problem not in self.problems:
+            self.problems += (problem,)
+        self.name = self.name or name
+
+    @property
+    def is_array(self) -> bool:
+        """Several elements: ``bar0.DB[2]``."""
+        return self.count > 1
+
+    @property
+    def end(self) -> int:
+        """The first byte behind the last element."""
+        return self.offset + (self.count - 1) * self.stride + self.size
+
+    @cached_property
+    def _planes(self) -> dict[str, int]:
+        return compile_register(self.mode, self.width, self.reset, self.fields.values())
+
+    @cached_property
+    def plane_bytes(self) -> dict[str, bytes]:
+        """The bytes of one element in every engine plane that is not all 0."""
+        return {name: mask.to_bytes(self.size, "little") for name, mask in self._planes.items()}
+
+    def plane_mask(self, plane: str) -> int:
+        """Return the bits set in an engine plane, named as in ``wb.h``: "wo", "readable" ..."""
+        return self._planes.get(plane, 0)
+
+    @cached_property
+    def stored_mask(self) -> int:
+        """The bits that live in the VALUE plane; not write-only ones, nor reserved ones among those."""
+        claimed = self.plane_mask("readable") | self.written_mask
+        return claimed & ~self.plane_mask("wo")
+
+    @cached_property
+    def written_mask(self) -> int:
+        """The bits that a guest's write can change."""
+        mask = 0
+        for plane in _RULES:
+            mask |= self.plane_mask(plane)
+        return mask
+
+    def element_offset(self, index: int) -> int:
+        """Return an element's byte offset in the block; IndexError outside the array."""
+        if not 0 <= index < self.count:
+            raise IndexError(f"{self.name} has {self.count} elements, no number {index}")
+        return self.offset + index * self.stride
+
+    def element_name(self, index: int) -> str:
+        """Return "DB[2]", or "CTRL" when the register is no array."""
+        return f"{self.name}[{index}]" if self.is_array else self.name
+
+    def decode(self, value: int) -> dict[str, int | str]:
+        """Return the fields of a value by name, enum names where known; empty without fields."""
+        numbers = {name: (field, field.extract(value)) for name, field in self.fields.items()}
+        return {name: field.name_of(number) or number for name, (field, number) in numbers.items()}
+
+    def changes(self, old: int, new: int) -> str:
+        """Return what differs, as "ENABLE 0→1, PERIOD 0x3→0x10"; "" if nothing does."""
+        if not self.fields:
+            return f"{old:#x}→{new:#x}" if old != new else ""
+        said, rest = [], (1 << self.width) - 1
+        for name, field in self.fields.items():
+            rest &= ~field.mask
+            before, after = field.extract(old), field.extract(new)
+            if before != after:
+                said.append(f"{name} {_spell(field, before)}→{_spell(field, after)}")
+        if (old ^ new) & rest:
+            said.append(f"(reserved) {old & rest:#x}→{new & rest:#x}")
+        return ", ".join(said)
+
+    def moved(self, offset: int) -> "Register":
+        """Return a nameless copy ``offset`` bytes further on, for blocks that are put together."""
+        other = copy.copy(self)
+        other.name, other.block, other.offset = "", None, self.offset + offset
+        return other
+
+    def on_read(self, function: Function) -> Function:
+        """Decorate a Device's method: it runs before each guest read of this register."""
+        return self._tag(function, "read")
+
+    def on_write(self, function: Function) -> Function:
+        """Decorate a Device's method: it runs after each guest write to this register was stored."""
+        return self._tag(function, "write")
+
+    def _tag(self, function: Function, slot: str) -> Function:
+        tags: list[tuple[Register, str]] = vars(function).setdefault("workbench_hooks", [])
+        tags.append((self, slot))
+        return function
+
+    def __repr__(self) -> str:
+        many = f", {self.count} elements every {self.stride:#x}" if self.is_array else ""
+        return f"<Register {self.name} {self.width} bits at {self.offset:#x}{many} {self.mode}>"
+
+
+def _spell(field: Field, number: int) -> str:
+    return field.name_of(number) or (str(number) if field.width == 1 else f"{number:#x}")
+
+
+class Located(NamedTuple):
+    """One element of a register; the index is 0 unless the register is an array."""
+
+    register: Register
+    index: int  # type: ignore[assignment]  # hides tuple.index(), which nobody asks of this
+
+
+class Block:
+    """``size`` bytes with registers in them: a BAR or the config space.
+
+    ``registers`` are kept in order of offset and get their names and this block from here.
+    ``holes="ignore"`` makes bytes without a register known: they read as 0 and take writes without remark.
+    It never raises: mistakes are in ``problems``.
+    """
+
+    def __init__(
+        self, name: str, size: int, registers: Mapping[str, Register], *, holes: str = "flag", doc: str = ""
+    ) -> None:
+        self.name = name
+        self.size = size
+        self.doc = doc
+        self.holes = holes
+        for title, register in registers.items():
+            register.__set_name__(type(self), title)
+            register.block = register.block or self
+        self.registers = dict(sorted(registers.items(), key=lambda item: item[1].offset))
+        problems = list(mistakes.block_problems(size, self.registers.values()))
+        # Registers with mistakes of their own would only add noise about their neighbours.
+        sound = [one for one in self.registers.values() if not one.problems and one.end <= size]
+        located = [
+            (one.element_offset(index), Located(one, index)) for one in sound for index in range(one.count)
+        ]
+        located.sort(key=lambda item: item[0])
+        self._starts = [start for start, _ in located]
+        self._elements = [element for _, element in located]
+        overlaps = mistakes.overlaps(self._elements, self._starts)
+        self.problems = tuple(dict.fromkeys([*problems, *overlaps]))
+
+    def at(self, offset: int, size: int) -> list[Located]:
+        """Return every register element that one of the bytes belongs to, in order of offset."""
+        # An element has at most 8 bytes, so none that begins earlier can reach in.
+        first = bisect_left(self._starts, offset - 7)
+        last = bisect_left(self._starts, offset + size)
+        return [
+            element
+            for start, element in zip(self._starts[first:last], self._elements[first:last], strict=True)
+            if start + element.register.size > offset
+        ]
+
+    def segments(self) -> list[Segment]:
+        """Compile to byte planes: ascending, apart, and only bytes that are covered."""
+        segments = compile_segments(self._elements, self._starts)
+        return segments if self.holes == "flag" else [self._filled(segments)]
+
+    def _filled(self, segments: list[Segment]) -> Segment:
+        # What no register covers is readable, accepted and known.
+        planes = {name: bytearray(b"\xff" * self.size) for name in ("readable", "accept", "known")}
+        for segment in segments:
+            end = segment.offset + len(segment.planes["known"])
+            for name in planes.keys() | segment.planes.keys():
+                data = segment.planes.get(name, bytes(end - segment.offset))
+                planes.setdefault(name, bytearray(self.size))[segment.offset : end] = data
+        return Segment(0, {name: bytes(data) for name, data in planes.items()})
+
+    def __repr__(self) -> str:
+        return f"<Block {self.name}: {self.size:#x} bytes, {len(self.registers)} registers>"
+
+
+class Bar:
+    """Base of BAR descriptions: subclass it with ``class bar0(Bar, size=4096)``.
+
+    ``size`` in bytes, a power of two; ``kind`` "memory" or "io"; ``bits`` 32 or 64 (a 64-bit BAR takes
+    two slots); ``prefetchable`` when reads have no side effects. A subclass of a Bar inherits its
+    registers and what is not said anew. Raises DescriptionError with every mistake in it.
+    """
+
+    block: ClassVar[Block]
+    size: ClassVar[int]
+    kind: ClassVar[str] = "memory"
+    bits: ClassVar[int] = 32
+    prefetchable: ClassVar[bool] = False
+    doc: ClassVar[str] = ""
+    registers: ClassVar[dict[str, Register]] = {}
+
+    def __init_subclass__(
+        cls,
+        *,
+        size: int | None = None,
+        kind: str | None = None,
+        bits: int | None = None,
+        prefetchable: bool | None = None,
+        doc: str | None = None,
+    ) -> None:
+        super().__init_subclass__()
+        own = {name: one for name, one in vars(cls).items() if isinstance(one, Register)}
+        registers = {**cls.registers, **own}
+        bytes_ = getattr(cls, "size", None) if size is None else size
+        if not isinstance(bytes_, int):  # a register called `size` is in the way; it is reported
+            bytes_ = None
+        cls.kind = cls.kind if kind is None else kind
+        cls.bits = cls.bits if bits is None else bits
+        cls.prefetchable = cls.prefetchable if prefetchable is None else prefetchable
+        cls.doc = doc if doc is not None else cls.__doc__ or ""
+        # Without a size every register would be reported as beyond it.
+        block = Block(cls.__name__, 1 << 63 if bytes_ is None else bytes_, registers, doc=cls.doc)
+        problems = [*mistakes.bar_problems(bytes_, cls.kind, cls.bits, cls.prefetchable), *block.problems]
+        if problems:
+            raise DescriptionError(cls.__qualname__.rpartition("<locals>.")[2], problems)
+        cls.size, cls.block, cls.registers = block.size, block, block.registers
