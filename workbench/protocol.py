@@ -9,7 +9,7 @@ import errno
 import json
 import os
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import IntEnum, IntFlag
 from typing import Any, NamedTuple
 
@@ -50,6 +50,7 @@ __all__ = [
     "UnmapFlag",
     "errno_name",
     "pack_message",
+    "pack_region_info",
     "pack_version",
     "region_capabilities",
     "sparse_areas",
@@ -234,6 +235,24 @@ class RegionCapability(NamedTuple):
     id: int
     version: int
     data: bytes
+
+
+def pack_region_info(
+    index: int, flags: int, size: int, capabilities: Sequence[RegionCapability], argsz: int
+) -> bytes:
+    """Return a GET_REGION_INFO reply with its capability chain, each entry 8-byte aligned.
+
+    When the chain does not fit the client's ``argsz`` (bytes), the reply is the bare structure
+    with the size that is needed and no CAPS flag: the client asks again.
+    """
+    chain, needed = b"", REGION_INFO.size
+    for at, (kind, version, data) in enumerate(capabilities):
+        body = data + bytes(-len(data) % 8)
+        needed += CAPABILITY.size + len(body)
+        chain += CAPABILITY.pack(kind, version, needed if at + 1 < len(capabilities) else 0) + body
+    if not chain or needed > argsz:
+        return REGION_INFO.pack(needed, flags, index, 0, size, 0)
+    return REGION_INFO.pack(needed, flags | RegionFlag.CAPS, index, REGION_INFO.size, size, 0) + chain
 
 
 def region_capabilities(reply: bytes) -> list[RegionCapability]:

@@ -1,0 +1,1 @@
+"""Sample devices, one file each, simplest first; installed as ``workbench.devices``."""

@@ -1,0 +1,49 @@
+"""An interactive workbench for PCI devices: describe one in Python, plug it into a VM, watch it live.
+
+Public names; each is documented where it is defined.
+"""
+
+from .client import Client
+from .device import Device
+from .errors import (
+    DescriptionError,
+    DmaError,
+    HookError,
+    ProtocolError,
+    StateError,
+    VmError,
+    WorkbenchError,
+)
+from .hooks import Access
+from .interrupts import Interrupts, IrqOutcome
+from .log import AccessLog
+from .pci import Capability, PciId, PowerManagement, VendorSpecific
+from .registers import Bar, Field, Register
+from .server import Server
+from .vm import VM, doctor
+
+__all__ = [
+    "VM",
+    "Access",
+    "AccessLog",
+    "Bar",
+    "Capability",
+    "Client",
+    "DescriptionError",
+    "Device",
+    "DmaError",
+    "Field",
+    "HookError",
+    "Interrupts",
+    "IrqOutcome",
+    "PciId",
+    "PowerManagement",
+    "ProtocolError",
+    "Register",
+    "Server",
+    "StateError",
+    "VendorSpecific",
+    "VmError",
+    "WorkbenchError",
+    "doctor",
+]

@@ -1,0 +1,80 @@
+"""Guest memory as the device sees it: ``dev.dma``, by I/O virtual address (IOVA).
+
+The client maps its memory with DMA_MAP; the engine keeps the table and copies through the file
+descriptors that came along, so a file truncated by its owner is an error and never a crash. No
+view of guest memory escapes: the client may unmap it at any moment.
+"""
+
+import errno
+from typing import Any, NamedTuple
+
+from .engine import ffi, lib
+from .errors import DmaError
+
+__all__ = ["DmaMemory", "DmaRegion"]
+
+REASONS = {
+    errno.EACCES: "the guest has not enabled bus mastering (COMMAND bit 2)",
+    errno.EFAULT: "the guest has mapped no memory there",
+    errno.EPERM: "the guest mapped that range read-only",
+    errno.ENXIO: "that range came without a file descriptor: start QEMU with shared memory "
+    "(-object memory-backend-memfd,share=on; see dev.qemu_args())",
+    errno.EIO: "the file behind it was truncated by its owner",
+}
+
+
+class DmaRegion(NamedTuple):
+    """One range the client mapped: IOVA, size in bytes, and what the device may do there."""
+
+    iova: int
+    size: int
+    readable: bool
+    writable: bool
+    shared: bool  #: a file descriptor came with it
+
+    def __repr__(self) -> str:
+        rights = ("r" if self.readable else "-") + ("w" if self.writable else "-")
+        return f"<DmaRegion {self.iova:#x}+{self.size:#x} {rights}{'' if self.shared else ' without fd'}>"
+
+
+class DmaMemory:
+    """Copies to and from guest memory; ``regions`` lists what is mapped now."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    @property
+    def regions(self) -> list[DmaRegion]:
+        """The ranges the client has mapped, by ascending IOVA."""
+        room = 64
+        while True:
+            ranges = ffi.new("wb_dma_range[]", room)
+            count = lib.wb_dma_list(self._handle, ranges, room)
+            if count <= room:
+                return [self._region(ranges[i]) for i in range(count)]
+            room = count
+
+    def read(self, iova: int, size: int) -> bytes:
+        """Copy ``size`` bytes from the guest. Raises DmaError when they cannot be reached."""
+        into = ffi.new("uint8_t[]", max(size, 1))
+        self._check(lib.wb_dma_read(self._handle, iova, into, size), "read", iova, size)
+        return bytes(ffi.buffer(into, size))
+
+    def write(self, iova: int, data: bytes) -> None:
+        """Copy ``data`` to the guest. Raises DmaError, and writes nothing, when it cannot be reached."""
+        data = bytes(data)
+        self._check(lib.wb_dma_write(self._handle, iova, data, len(data)), "write", iova, len(data))
+
+    @staticmethod
+    def _region(found: Any) -> DmaRegion:
+        bits = (lib.WB_DMA_READABLE, lib.WB_DMA_WRITABLE, lib.WB_DMA_HAS_FD)
+        return DmaRegion(found.iova, found.size, *(bool(found.flags & bit) for bit in bits))
+
+    @staticmethod
+    def _check(result: int, verb: str, iova: int, size: int) -> None:
+        if result < 0:
+            reason = REASONS.get(-result, errno.errorcode.get(-result, str(-result)))
+            raise DmaError(-result, f"cannot {verb} {size} bytes at IOVA {iova:#x}: {reason}")
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self.regions)) or "<no guest memory mapped>"

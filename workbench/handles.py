@@ -1,0 +1,398 @@
+"""Bars, registers and fields seen through one device: handles that read like numbers.
+
+Two pairs of verbs, never mixed. ``read``/``write`` are what the guest does: rules apply, hooks run,
+side effects happen. ``peek``/``poke`` are what the workbench does: no rules, no hooks. ``.value``,
+``int()``, comparison, ``repr`` and completion peek; assignment (``dev.bar0.CTRL = 1``,
+``dev.bar0.CTRL.ENABLE = 1``) pokes. Handles are plain instance attributes, so completing a name
+never runs code on the device.
+"""
+
+from collections.abc import Callable, Iterator
+from enum import IntEnum
+from typing import Any, TypeVar
+
+from .engine import check, ffi, lib
+from .hooks import Hook, Hooks
+from .registers import Block, Field, Register
+
+__all__ = ["BlockHandle", "FieldHandle", "RegisterArray", "RegisterHandle"]
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+class Region:
+    """The engine's bytes of one block: peek, poke, read, write by offset."""
+
+    __slots__ = ("block", "handle", "hooks", "index")
+
+    def __init__(self, handle: Any, index: int, block: Block, hooks: Hooks) -> None:
+        self.handle = handle
+        self.index = index
+        self.block = block
+        self.hooks = hooks
+
+    def peek(self, offset: int, size: int, plane: int = lib.WB_VALUE) -> int:
+        """Return up to 8 stored bytes as a number."""
+        word = ffi.new("uint64_t *")
+        into = ffi.cast("uint8_t *", word)
+        check(lib.wb_region_get(self.handle, self.index, plane, offset, into, size), self.where(offset, size))
+        return int(word[0])
+
+    def poke(self, offset: int, size: int, value: int, mask: int, plane: int = lib.WB_VALUE) -> None:
+        """Replace the masked bits of up to 8 stored bytes."""
+        origin = lib.WB_DEVICE if self.hooks.running_here else lib.WB_NOTEBOOK
+        result = lib.wb_region_poke(self.handle, self.index, plane, offset, value, mask, size, origin)
+        check(result, self.where(offset, size))
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Read as the guest would: rules, hooks, log."""
+        into = ffi.new("uint8_t[]", max(size, 1))
+        result = lib.wb_region_read(self.handle, self.index, offset, into, size, self._origin())
+        check(result, self.where(offset, size))
+        self._interrupt()
+        return bytes(ffi.buffer(into, size))
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write as the guest would: rules, hooks, log."""
+        result = lib.wb_region_write(self.handle, self.index, offset, data, len(data), self._origin())
+        check(result, self.where(offset, len(data)))
+        self._interrupt()
+
+    def where(self, offset: int, size: int) -> str:
+        """Say which bytes are meant, for errors."""
+        return f"{self.block.name} at {offset:#x}, {size} bytes"
+
+    def _origin(self) -> int:
+        return int(lib.WB_DEVICE if self.hooks.running_here else lib.WB_NOTEBOOK)
+
+    def _interrupt(self) -> None:
+        if self.hooks.interrupted and not self.hooks.running_here:
+            self.hooks.interrupted = False
+            raise KeyboardInterrupt
+
+
+class Number:
+    """What a register and a field have in common with an int: they can be used as one."""
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> int:
+        """The number; peeks."""
+        raise NotImplementedError
+
+    def __int__(self) -> int:
+        return self.value
+
+    __index__ = __int__
+
+    def __bool__(self) -> bool:
+        return self.value != 0
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)
+
+    def __eq__(self, other: object) -> bool:
+        return self.value == other.value if isinstance(other, Number) else self.value == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __lt__(self, other: Any) -> bool:
+        return self.value < int(other)
+
+    def __le__(self, other: Any) -> bool:
+        return self.value <= int(other)
+
+    def __gt__(self, other: Any) -> bool:
+        return self.value > int(other)
+
+    def __ge__(self, other: Any) -> bool:
+        return self.value >= int(other)
+
+    def __add__(self, other: Any) -> int:
+        return self.value + int(other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> int:
+        return self.value - int(other)
+
+    def __rsub__(self, other: Any) -> int:
+        return int(other) - self.value
+
+    def __and__(self, other: Any) -> int:
+        return self.value & int(other)
+
+    __rand__ = __and__
+
+    def __or__(self, other: Any) -> int:
+        return self.value | int(other)
+
+    __ror__ = __or__
+
+    def __xor__(self, other: Any) -> int:
+        return self.value ^ int(other)
+
+    __rxor__ = __xor__
+
+    def __lshift__(self, other: Any) -> int:
+        return self.value << int(other)
+
+    def __rshift__(self, other: Any) -> int:
+        return self.value >> int(other)
+
+    def __invert__(self) -> int:
+        return ~self.value
+
+
+class FieldHandle(Number):
+    """One field of one register of one device. ``value`` peeks and pokes its bits alone."""
+
+    __slots__ = ("__doc__", "description", "name", "register")
+
+    def __init__(self, register: "RegisterHandle", description: Field) -> None:
+        self.register = register
+        self.description = description
+        self.name = f"{register.name}.{description.name}"
+        self.__doc__ = description.doc
+
+    @property
+    def value(self) -> int:
+        """The field's number, shifted down to bit 0; peeks. An enum member where it has a name."""
+        number = self.description.extract(self.register.peek())
+        enum = self.description.enum
+        if isinstance(enum, type) and issubclass(enum, IntEnum) and number in set(enum):
+            return enum(number)
+        return number
+
+    @value.setter
+    def value(self, value: int | str) -> None:
+        field = self.description
+        if isinstance(value, str):
+            value = field.number_of(value)
+        self.register.poke(field.insert(0, int(value)), field.mask)
+
+    def __repr__(self) -> str:
+        name = self.description.name_of(self.value)
+        return f"<{self.name} = {self.value:#x}{f' {name}' if name else ''}>"
+
+
+class RegisterHandle(Number):
+    """One register (or one element of an array) of one device; its fields are attributes.
+
+    ``value`` peeks and pokes; ``read``/``write`` act as the guest; ``on_read``/``on_write`` set a hook
+    when used as decorators. ``description`` is the Register it was made from.
+    """
+
+    def __init__(self, region: Region, description: Register, index: int = 0) -> None:
+        latched = description.plane_mask("wo")
+        vars(self).update(
+            description=description,
+            index=index,
+            name=f"{region.block.name}.{description.element_name(index)}",
+            offset=description.element_offset(index),
+            fields={},
+            __doc__=description.doc,
+            _region=region,
+            _latched=latched,
+        )
+        for name, field in description.fields.items():
+            self.fields[name] = vars(self)[name] = FieldHandle(self, field)
+
+    # What __init__ puts there, for type checkers; the fields' own names come on top.
+    description: Register
+    index: int
+    name: str
+    offset: int
+    fields: dict[str, FieldHandle]
+    _region: Region
+    _latched: int
+
+    def __getattr__(self, name: str) -> Any:
+        known = ", ".join(self.fields) or "none"
+        raise AttributeError(f"{vars(self).get('name', 'a register')} has no field {name!r}; fields: {known}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "value":
+            self.poke(int(value))
+        elif name in self.fields:
+            self.fields[name].value = value
+        else:
+            self.__getattr__(name)
+
+    @property
+    def value(self) -> int:
+        """The stored number; peeks. Assigning pokes."""
+        return self.peek()
+
+    def peek(self) -> int:
+        """Return the stored number: no rules, no hooks, not logged. Write-only bits: as last written."""
+        size, latched = self.description.size, self._latched
+        value = self._region.peek(self.offset, size)
+        if latched:
+            value = value & ~latched | self._region.peek(self.offset, size, lib.WB_LATCH) & latched
+        return value
+
+    def poke(self, value: int, mask: int | None = None) -> None:
+        """Store the masked bits of ``value``: no rules, no hooks; logged as a poke.
+
+        Raises ValueError when the value does not fit the register.
+        """
+        size, whole = self.description.size, (1 << self.description.width) - 1
+        if not 0 <= value <= whole:
+            raise ValueError(f"{self.name} is {self.description.width} bits wide: {value:#x} does not fit")
+        mask = whole if mask is None else mask & whole
+        if mask & ~self._latched or not mask:
+            self._region.poke(self.offset, size, value, mask & ~self._latched)
+        if mask & self._latched:
+            self._region.poke(self.offset, size, value, mask & self._latched, lib.WB_LATCH)
+
+    def read(self, size: int | None = None) -> int:
+        """Read as the guest would, ``size`` bytes (default: the register's): rules, hooks, log."""
+        return int.from_bytes(self._region.read(self.offset, size or self.description.size), "little")
+
+    def write(self, value: int, size: int | None = None) -> None:
+        """Write as the guest would, ``size`` bytes (default: the register's): rules, hooks, log.
+
+        Raises ValueError when the value does not fit.
+        """
+        size = size or self.description.size
+        if not 0 <= value < 1 << 8 * size:
+            raise ValueError(f"{self.name}: {value:#x} does not fit a write of {size} bytes")
+        self._region.write(self.offset, int(value).to_bytes(size, "little"))
+
+    def reset(self) -> None:
+        """Poke the reset value."""
+        self.poke(self.description.reset)
+
+    def on_read(self, function: Function) -> Function:
+        """Decorate: ``function(device, access)`` runs before each guest read; a result is poked."""
+        self._set_hook("read", function)
+        return function
+
+    def on_write(self, function: Function) -> Function:
+        """Decorate: ``function(device, access)`` runs after each guest write was stored."""
+        self._set_hook("write", function)
+        return function
+
+    def hook(self, slot: str) -> Hook | None:
+        """Return the hook in slot "read" or "write", or None."""
+        return self._region.hooks.get(self._region.index, self.description, self.index, slot)
+
+    def unhook(self, slot: str) -> None:
+        """Remove the hook in slot "read" or "write"; the C rules answer alone again."""
+        self._region.hooks.remove(self._region.index, self.description, self.index, slot)
+
+    def _set_hook(self, slot: str, function: Callable[..., Any]) -> None:
+        self._region.hooks.set(self._region.index, self.description, self.index, slot, function)
+
+    def __repr__(self) -> str:
+        value, register = self.value, self.description
+        fields = " ".join(f"{name}={text}" for name, text in register.decode(value).items())
+        place = f"{self._region.block.name}+{self.offset:#x}"
+        digits = 2 + register.width // 4
+        return f"<Register {self.name} @ {place} {register.mode} {value:#0{digits}x}{' ' if fields else ''}{fields}>"
+
+
+class RegisterArray:
+    """An array of registers: ``dev.bar0.DB[2]``; iterates over its elements."""
+
+    def __init__(self, region: Region, description: Register) -> None:
+        self.description = description
+        self.name = f"{region.block.name}.{description.name}"
+        self._elements = [RegisterHandle(region, description, index) for index in range(description.count)]
+
+    def __getitem__(self, index: int) -> RegisterHandle:
+        return self._elements[index]
+
+    def __setitem__(self, index: int, value: int) -> None:
+        self._elements[index].value = int(value)
+
+    def __len__(self) -> int:
+        return len(self._elements)
+
+    def __iter__(self) -> Iterator[RegisterHandle]:
+        return iter(self._elements)
+
+    def on_read(self, function: Function) -> Function:
+        """Decorate: hook each element; ``access.index`` says which one was read."""
+        for element in self:
+            element.on_read(function)
+        return function
+
+    def on_write(self, function: Function) -> Function:
+        """Decorate: hook each element; ``access.index`` says which one was written."""
+        for element in self:
+            element.on_write(function)
+        return function
+
+    def __repr__(self) -> str:
+        return f"<RegisterArray {self.name}[{len(self)}] of {self.description.width} bits>"
+
+
+class BlockHandle:
+    """A BAR (or the config space) of one device; its registers are attributes.
+
+    ``read(offset, n)``/``write(offset, data)`` act as the guest, ``peek``/``poke`` as the workbench;
+    offsets and sizes in bytes. OSError (EINVAL) outside the block.
+    """
+
+    def __init__(self, region: Region) -> None:
+        block = region.block
+        handles: dict[str, RegisterHandle | RegisterArray] = {}
+        for name, register in block.registers.items():
+            make = RegisterArray if register.is_array else RegisterHandle
+            handles[name] = make(region, register)
+        vars(self).update(handles, description=block, _region=region, _handles=handles)
+
+    description: Block
+    _region: Region
+    _handles: dict[str, RegisterHandle | RegisterArray]
+
+    def __getattr__(self, name: str) -> Any:
+        block = vars(self).get("description")
+        raise AttributeError(f"{block.name if block else 'a block'} has no register {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        handle = self._handles.get(name)
+        if not isinstance(handle, RegisterHandle):
+            hint = f"assign to an element of the array {name}" if handle is not None else f"no register {name!r}"
+            raise AttributeError(f"{self.description.name}: {hint}")
+        handle.value = value
+
+    def registers(self) -> Iterator[RegisterHandle]:
+        """Iterate over every register, array elements one by one, in order of offset."""
+        for handle in self._handles.values():
+            yield from [handle] if isinstance(handle, RegisterHandle) else handle
+
+    def __iter__(self) -> Iterator[RegisterHandle]:
+        return self.registers()
+
+    def __len__(self) -> int:
+        return int(self.description.size)
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Read ``size`` bytes as the guest would."""
+        return self._region.read(offset, size)
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write ``data`` as the guest would."""
+        self._region.write(offset, bytes(data))
+
+    def peek(self, offset: int, size: int) -> bytes:
+        """Return ``size`` stored bytes: no rules, no hooks."""
+        into = ffi.new("uint8_t[]", max(size, 1))
+        result = lib.wb_region_get(self._region.handle, self._region.index, lib.WB_VALUE, offset, into, size)
+        check(result, self._region.where(offset, size))
+        return bytes(ffi.buffer(into, size))
+
+    def poke(self, offset: int, data: bytes) -> None:
+        """Store ``data``: no rules, no hooks; logged 8 bytes at a time."""
+        for start in range(0, len(data), 8):
+            part = data[start : start + 8]
+            value = int.from_bytes(part, "little")
+            self._region.poke(offset + start, len(part), value, (1 << 8 * len(part)) - 1)
+
+    def __repr__(self) -> str:
+        block = self.description
+        return f"<{block.name}: {block.size:#x} bytes, {len(block.registers)} registers>"
