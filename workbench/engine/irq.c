@@ -1,0 +1,378 @@
+/*
+ * irq.c - interrupts: eventfds that the client gave us, and the INTx line.
+ *
+ * INTx is a level in the guest and an edge on the wire: it is signalled once, counts as masked from
+ * then on, and is signalled again at the unmask while the line is still up. One invariant carries
+ * it: line up (or pulse pending), eventfd there, not disabled, not masked => signalled, and so
+ * masked. settle_intx_locked() restores it after every change.
+ *
+ * An eventfd is written under the device's lock, so that a client that replaces one knows that the
+ * old one is silent afterwards. The write cannot block: only true eventfds are accepted, and a full
+ * one is left alone, for then its reader has an interrupt to see already.
+ */
+#include "internal.h"
+
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum {
+    DATA_NONE = 1, DATA_BOOL = 2, DATA_EVENTFD = 4, DATA = 7,
+    ACTION_MASK = 8, ACTION_UNMASK = 0x10, ACTION_TRIGGER = 0x20, ACTION = 0x38
+};
+
+struct irq_set {                /* payload of SET_IRQS */
+    uint32_t argsz, flags, index, start, count;
+};
+
+static void close_fds(const int *fds, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        close(fds[i]);
+}
+
+static int is_eventfd(int fd)
+{
+    char path[40], target[40];
+    struct stat status;
+    ssize_t length;
+
+    if (fstat(fd, &status) || (status.st_mode & S_IFMT))    /* anonymous inodes have no type */
+        return 0;
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    length = readlink(path, target, sizeof target);
+    return length < 0 || (length == 20 && !memcmp(target, "anon_inode:[eventfd]", 20));
+}
+
+static struct wb_vector *find_vector(wb_device *device, uint32_t index, uint32_t vector)
+{
+    if (index >= WB_IRQS || vector >= device->irqs[index].vectors)
+        return NULL;
+    return &device->irqs[index].vector[vector];
+}
+
+int wb_irq_add(wb_device *device, uint32_t index, uint32_t vectors)
+{
+    struct wb_vector *vector;
+    int result = 0;
+
+    if (index >= WB_IRQS || !vectors || vectors > (index == WB_MSIX ? WB_MAX_VECTORS : index == WB_MSI ? 32 : 1))
+        return -EINVAL;
+    vector = calloc(vectors, sizeof *vector);
+    if (!vector)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < vectors; i++)
+        vector[i].fd = -1;
+    wb_lock(device);
+    if (device->irqs[index].vectors)
+        result = -EEXIST;
+    else
+        device->irqs[index] = (struct wb_index){.vector = vector, .vectors = vectors};
+    wb_unlock(device);
+    if (result)
+        free(vector);
+    return result;
+}
+
+/* ---- delivery ---- */
+
+static void signal_locked(struct wb_vector *vector)
+{
+    struct pollfd ready = {.fd = vector->fd, .events = POLLOUT};
+    const uint64_t one = 1;
+
+    if (poll(&ready, 1, 0) == 1 && (ready.revents & POLLOUT) && write(vector->fd, &one, sizeof one) == sizeof one)
+        vector->count++;
+}
+
+/* Signals INTx if it is due; says what happened, or what would happen to a line that is up. */
+static int settle_intx_locked(wb_device *device)
+{
+    struct wb_vector *intx = find_vector(device, WB_INTX, 0);
+
+    if (!intx || intx->fd < 0)
+        return WB_IRQ_NOBODY;
+    if (wb_command_locked(device, 0) & WB_PCI_COMMAND_NO_INTX)
+        return WB_IRQ_DISABLED;
+    if (intx->masked)
+        return WB_IRQ_MASKED;
+    if (intx->automasked)
+        return WB_IRQ_PENDING;
+    if (!device->asserted && !intx->pending)
+        return WB_IRQ_NOBODY;
+    intx->pending = 0;
+    intx->automasked = 1;
+    signal_locked(intx);
+    return WB_IRQ_DELIVERED;
+}
+
+/* As above, for causes other than a call of the device: leaves a record when it signals. */
+static int resettle_intx_locked(wb_device *device)
+{
+    int outcome = settle_intx_locked(device);
+
+    if (outcome == WB_IRQ_DELIVERED)
+        wb_event_locked(device, WB_KIND_IRQ, WB_GUEST, 0, WB_IRQ_DELIVERED);
+    return outcome;
+}
+
+static int trigger_locked(wb_device *device, uint32_t index, struct wb_vector *vector)
+{
+    uint8_t before = vector->pending;
+    int outcome;
+
+    if (index == WB_INTX) {
+        vector->pending = 1;
+        outcome = settle_intx_locked(device);
+        if (outcome == WB_IRQ_NOBODY || outcome == WB_IRQ_DISABLED)
+            vector->pending = before;       /* this pulse is lost */
+        return outcome;
+    }
+    if (vector->fd < 0)
+        return WB_IRQ_NOBODY;
+    if (vector->masked) {
+        vector->pending = 1;
+        return WB_IRQ_MASKED;
+    }
+    signal_locked(vector);
+    return WB_IRQ_DELIVERED;
+}
+
+static int logged_trigger_locked(wb_device *device, uint32_t index, uint32_t vector, uint32_t origin)
+{
+    int outcome = trigger_locked(device, index, &device->irqs[index].vector[vector]);
+
+    wb_event_locked(device, WB_KIND_IRQ, (uint8_t)origin, (uint64_t)index << 16 | vector, (uint64_t)outcome);
+    return outcome;
+}
+
+int wb_irq_trigger(wb_device *device, uint32_t index, uint32_t vector, uint32_t origin)
+{
+    int outcome = -EINVAL;
+
+    wb_lock(device);
+    if (find_vector(device, index, vector) && origin < WB_ORIGINS)
+        outcome = logged_trigger_locked(device, index, vector, origin);
+    wb_unlock(device);
+    return outcome;
+}
+
+/* STATUS bit 3 shows the line, whoever wrote the register. */
+static void mirror_line_locked(wb_device *device)
+{
+    struct wb_region *config = &device->regions[WB_CONFIG];
+    uint8_t *status, shown;
+
+    if (!config->planes || config->size < WB_PCI_STATUS + 2)
+        return;
+    status = wb_plane_at(config, WB_VALUE, WB_PCI_STATUS);
+    shown = (uint8_t)((*status & ~WB_PCI_STATUS_INTX) | (device->asserted ? WB_PCI_STATUS_INTX : 0));
+    if (*status != shown) {
+        *status = shown;
+        config->programmed[0] |= 1;
+    }
+}
+
+int wb_irq_level(wb_device *device, int level, uint32_t origin)
+{
+    int outcome = -EINVAL;
+
+    wb_lock(device);
+    if (find_vector(device, WB_INTX, 0) && origin < WB_ORIGINS) {
+        device->asserted = level != 0;
+        mirror_line_locked(device);
+        outcome = WB_IRQ_DELIVERED;
+        if (level) {
+            outcome = settle_intx_locked(device);
+            wb_event_locked(device, WB_KIND_IRQ, (uint8_t)origin, 0, (uint64_t)outcome);
+        }
+    }
+    wb_unlock(device);
+    return outcome;
+}
+
+int wb_irq_get(wb_device *device, uint32_t index, uint32_t vector, wb_irq_status *status)
+{
+    struct wb_vector *found;
+
+    wb_lock(device);
+    found = find_vector(device, index, vector);
+    if (found)
+        *status = (wb_irq_status){
+            .armed = found->fd >= 0, .masked = found->masked || found->automasked,
+            .asserted = index == WB_INTX && device->asserted, .pending = found->pending, .count = found->count,
+        };
+    wb_unlock(device);
+    return found ? 0 : -EINVAL;
+}
+
+void wb_irq_config_locked(wb_device *device)
+{
+    mirror_line_locked(device);
+    resettle_intx_locked(device);
+}
+
+void wb_irq_reset_locked(wb_device *device)
+{
+    device->asserted = 0;
+    for (uint32_t index = 0; index < WB_IRQS; index++)
+        for (uint32_t i = 0; i < device->irqs[index].vectors; i++)
+            device->irqs[index].vector[i].pending = 0;
+}
+
+/* ---- what the client sets ---- */
+
+static void unmask_locked(wb_device *device, uint32_t index, struct wb_vector *vector)
+{
+    vector->masked = 0;
+    if (index == WB_INTX) {
+        vector->automasked = 0;
+        wb_event_locked(device, WB_KIND_UNMASK, WB_GUEST, 0, 0);
+        resettle_intx_locked(device);
+    } else if (vector->pending && vector->fd >= 0) {
+        vector->pending = 0;
+        signal_locked(vector);
+        wb_event_locked(device, WB_KIND_IRQ, WB_GUEST,
+                        (uint64_t)index << 16 | (uint64_t)(vector - device->irqs[index].vector), WB_IRQ_DELIVERED);
+    }
+}
+
+/* Installs an eventfd, or with -1 takes it away together with what the old listener was due. */
+static void assign_locked(wb_device *device, uint32_t index, struct wb_vector *vector, int fd)
+{
+    if (vector->fd >= 0)
+        close(vector->fd);
+    vector->fd = fd;
+    if (fd < 0)
+        vector->masked = vector->automasked = vector->pending = 0;
+    else if (index == WB_INTX)
+        resettle_intx_locked(device);
+}
+
+static void assign_unmask_locked(wb_device *device, int fd)
+{
+    int old = __atomic_exchange_n(&device->unmask_fd, fd, __ATOMIC_SEQ_CST);
+
+    if (old >= 0)
+        close(old);
+}
+
+static void disable_locked(wb_device *device, uint32_t index)
+{
+    for (uint32_t i = 0; i < device->irqs[index].vectors; i++)
+        assign_locked(device, index, &device->irqs[index].vector[i], -1);
+    if (index == WB_INTX)
+        assign_unmask_locked(device, -1);
+}
+
+static int one_bit(uint32_t bits)
+{
+    return bits && !(bits & (bits - 1));
+}
+
+/* Everything that makes SET_IRQS invalid; vectors: how many the index has. */
+static int check_set(const struct irq_set *set, uint32_t vectors, uint32_t size, uint32_t nfds)
+{
+    uint32_t data = set->flags & DATA, action = set->flags & ACTION;
+
+    if (set->flags & ~(uint32_t)(DATA | ACTION) || !one_bit(data) || !one_bit(action))
+        return -EINVAL;
+    if (set->index >= WB_ERR && (action != ACTION_TRIGGER || set->count > 1))
+        return -EINVAL;
+    if (nfds && (data != DATA_EVENTFD || nfds != set->count))
+        return -EINVAL;
+    if (!set->count)
+        return data == DATA_NONE && action == ACTION_TRIGGER && !set->start ? 0 : -EINVAL;
+    if (set->start >= vectors || set->count > vectors - set->start)
+        return -EINVAL;
+    if (data == DATA_BOOL && size - sizeof *set != set->count)
+        return -EINVAL;
+    if (data == DATA_EVENTFD && (action == ACTION_MASK || (action == ACTION_UNMASK && set->index != WB_INTX)))
+        return -ENOTSUP;
+    return 0;
+}
+
+static void apply_locked(wb_device *device, const struct irq_set *set, const uint8_t *flags, const int *fds)
+{
+    uint32_t action = set->flags & ACTION;
+
+    for (uint32_t i = 0; i < set->count; i++) {
+        struct wb_vector *vector = find_vector(device, set->index, set->start + i);
+        int fd = fds ? fds[i] : -1;
+
+        if (set->flags & DATA_EVENTFD && action == ACTION_TRIGGER)
+            assign_locked(device, set->index, vector, fd);
+        else if (set->flags & DATA_EVENTFD)
+            assign_unmask_locked(device, fd);
+        else if (flags && !flags[i])
+            continue;
+        else if (action == ACTION_TRIGGER)
+            logged_trigger_locked(device, set->index, set->start + i, WB_GUEST);
+        else if (action == ACTION_UNMASK)
+            unmask_locked(device, set->index, vector);
+        else
+            vector->masked = 1;
+    }
+}
+
+int wb_irq_set(wb_device *device, const uint8_t *payload, uint32_t size, const int *fds, uint32_t nfds)
+{
+    struct irq_set set = {0};
+    const uint8_t *flags = NULL;
+    int result = -EINVAL;
+
+    if (size >= sizeof set)
+        memcpy(&set, payload, sizeof set);
+    if (set.argsz >= sizeof set && set.index < WB_IRQS)
+        result = check_set(&set, device->irqs[set.index].vectors, size, nfds);
+    for (uint32_t i = 0; !result && i < nfds; i++)
+        result = is_eventfd(fds[i]) ? 0 : -EINVAL;
+    if (result) {
+        close_fds(fds, nfds);
+        return result;
+    }
+    if (set.flags & DATA_BOOL)
+        flags = payload + sizeof set;
+    wb_lock(device);
+    if (set.count)
+        apply_locked(device, &set, flags, nfds ? fds : NULL);
+    else
+        disable_locked(device, set.index);
+    wb_unlock(device);
+    return 0;
+}
+
+void wb_irq_poll_unmask(wb_device *device)
+{
+    struct pollfd ready = {.events = POLLIN};
+    struct wb_vector *intx;
+    uint64_t count;
+
+    wb_lock(device);
+    intx = find_vector(device, WB_INTX, 0);
+    ready.fd = device->unmask_fd;
+    if (intx && ready.fd >= 0 && poll(&ready, 1, 0) == 1) {
+        if (ready.revents & POLLIN && read(ready.fd, &count, sizeof count) == sizeof count)
+            unmask_locked(device, WB_INTX, intx);
+        else if (!(ready.revents & POLLIN))     /* broken: do not spin on it */
+            assign_unmask_locked(device, -1);
+    }
+    wb_unlock(device);
+}
+
+void wb_irq_clear(wb_device *device)
+{
+    wb_lock(device);
+    for (uint32_t index = 0; index < WB_IRQS; index++)
+        disable_locked(device, index);
+    wb_unlock(device);
+}
+
+void wb_irq_free(wb_device *device)
+{
+    wb_irq_clear(device);
+    for (uint32_t index = 0; index < WB_IRQS; index++)
+        free(device->irqs[index].vector);
+}

@@ -1,0 +1,460 @@
+/*
+ * region.c - bytes and rules.
+ *
+ * A region is WB_PLANES byte arrays in one lazily backed mapping. An access of up to 8 bytes loads
+ * 8 bytes of each plane at its offset, whatever the alignment, and masks them to its size; so
+ * partial, unaligned and spanning accesses are no special case. A longer access is a row of such
+ * chunks at 8-aligned offsets. The planes lie 64 bytes off a page multiple apart, since planes a
+ * whole number of pages apart would all fall into the same set of the first-level cache.
+ *
+ * A bitmap knows the pages that were ever programmed. All others are never touched: they read as
+ * zero, swallow writes and are flagged as unmapped, so a large BAR costs what is described of it.
+ */
+#include "internal.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define EVERY_BYTE UINT64_C(0x0101010101010101)
+
+enum { RESET_PIECE = 64 };      /* pages reset while the lock is held */
+
+/* One access under way; the record grows chunk by chunk. */
+struct access {
+    wb_device *device;
+    struct wb_region *region;
+    wb_record record;
+    int known;                  /* some byte is covered by a register */
+};
+
+/* ---- planes ---- */
+
+static inline uint64_t load(const struct wb_region *region, uint32_t plane, uint64_t offset)
+{
+    uint64_t bytes;
+
+    memcpy(&bytes, wb_plane_at(region, plane, offset), sizeof bytes);
+    return bytes;
+}
+
+/* Replaces the bits of mask; the bytes around are written back as they are. */
+static inline void store(struct wb_region *region, uint32_t plane, uint64_t offset, uint64_t bytes, uint64_t mask)
+{
+    uint64_t before = load(region, plane, offset);
+    uint64_t after = (before & ~mask) | (bytes & mask);
+
+    if (after != before)
+        memcpy(wb_plane_at(region, plane, offset), &after, sizeof after);
+}
+
+static inline uint64_t size_mask(uint32_t size)
+{
+    return size >= 8 ? UINT64_MAX : (UINT64_C(1) << 8 * size) - 1;
+}
+
+/* 0xff in every byte that has a bit set. */
+static inline uint64_t whole_bytes(uint64_t bits)
+{
+    const uint64_t low = 0x7f * EVERY_BYTE;
+
+    return (((((bits & low) + low) | bits) & ~low) >> 7) * 0xff;
+}
+
+static inline int chunk_programmed(const struct wb_region *region, uint64_t offset, uint32_t size)
+{
+    return wb_page_programmed(region, offset) || wb_page_programmed(region, offset + size - 1);
+}
+
+static uint64_t to_page_end(uint64_t offset, uint64_t size)
+{
+    uint64_t rest = WB_PAGE - offset % WB_PAGE;
+
+    return size < rest ? size : rest;
+}
+
+static void program_page(struct wb_region *region, uint64_t offset)
+{
+    uint64_t page = offset / WB_PAGE;
+
+    region->programmed[page / 64] |= UINT64_C(1) << (page % 64);
+}
+
+static int find_region(wb_device *device, uint32_t index, uint64_t offset, uint64_t size, struct wb_region **found)
+{
+    struct wb_region *region;
+
+    if (index >= WB_REGIONS)
+        return -EINVAL;
+    region = &device->regions[index];
+    if (!region->planes || offset > region->size || size > region->size - offset)
+        return -EINVAL;
+    *found = region;
+    return 0;
+}
+
+int wb_region_add(wb_device *device, uint32_t region, uint64_t size, uint32_t flags)
+{
+    const uint64_t limit = UINT64_C(1) << 42;   /* no plane arithmetic overflows below it */
+    struct wb_region added = {.size = size, .flags = flags};
+    void *planes;
+    int result = 0;
+
+    if (region >= WB_REGIONS || !size || size > limit)
+        return -EINVAL;
+    added.stride = (size + 8 + WB_PAGE - 1) / WB_PAGE * WB_PAGE + 64;
+    added.mapped = added.stride * WB_PLANES;
+    added.programmed = calloc((size - 1) / WB_PAGE / 64 + 1, sizeof *added.programmed);
+    planes = mmap(NULL, added.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    added.planes = planes == MAP_FAILED ? NULL : planes;
+    if (!added.programmed || !added.planes) {
+        wb_region_free(&added);
+        return -ENOMEM;
+    }
+    madvise(planes, added.mapped, MADV_NOHUGEPAGE);     /* one byte set must not cost 2 MiB */
+    wb_lock(device);
+    if (device->regions[region].planes)
+        result = -EEXIST;
+    else
+        device->regions[region] = added;
+    wb_unlock(device);
+    if (result)
+        wb_region_free(&added);
+    return result;
+}
+
+void wb_region_free(struct wb_region *region)
+{
+    if (region->planes)
+        munmap(region->planes, region->mapped);
+    free(region->programmed);
+    memset(region, 0, sizeof *region);
+}
+
+/* COMMAND or STATUS of config space: the interrupt line may have to move. */
+static inline void watch_config_locked(struct access *access, uint64_t offset, uint64_t size)
+{
+    if (access->region == &access->device->regions[WB_CONFIG] && offset < WB_PCI_STATUS + 2
+        && offset + size > WB_PCI_COMMAND)
+        wb_irq_config_locked(access->device);
+}
+
+static int all_zero(const uint8_t *bytes, uint64_t size)
+{
+    return !bytes[0] && !memcmp(bytes, bytes + 1, size - 1);
+}
+
+int wb_region_set(wb_device *device, uint32_t region, uint32_t plane, uint64_t offset,
+                  const uint8_t *bytes, uint64_t size)
+{
+    struct access access = {.device = device};
+    int result = plane < WB_PLANES ? find_region(device, region, offset, size, &access.region) : -EINVAL;
+
+    for (uint64_t done = 0, n; !result && done < size; done += n) {
+        uint64_t at = offset + done;
+
+        n = to_page_end(at, size - done);
+        wb_lock(device);
+        /* Zero is what an untouched page already holds. */
+        if (wb_page_programmed(access.region, at) || !all_zero(bytes + done, n)) {
+            program_page(access.region, at);
+            memcpy(wb_plane_at(access.region, plane, at), bytes + done, n);
+            watch_config_locked(&access, at, n);
+        }
+        wb_unlock(device);
+    }
+    return result;
+}
+
+int wb_region_get(wb_device *device, uint32_t region, uint32_t plane, uint64_t offset,
+                  uint8_t *bytes, uint64_t size)
+{
+    struct wb_region *from;
+    int result = plane < WB_PLANES ? find_region(device, region, offset, size, &from) : -EINVAL;
+
+    for (uint64_t done = 0, n; !result && done < size; done += n) {
+        n = to_page_end(offset + done, size - done);
+        wb_lock(device);
+        if (wb_page_programmed(from, offset + done))
+            memcpy(bytes + done, wb_plane_at(from, plane, offset + done), n);
+        else
+            memset(bytes + done, 0, n);
+        wb_unlock(device);
+    }
+    return result;
+}
+
+int wb_region_poke(wb_device *device, uint32_t region, uint32_t plane, uint64_t offset,
+                   uint64_t value, uint64_t mask, uint32_t size, uint32_t origin)
+{
+    struct access access = {.device = device};
+    wb_record *record = &access.record;
+    int result = find_region(device, region, offset, size, &access.region);
+
+    if ((plane != WB_VALUE && plane != WB_LATCH) || size > 8 || origin >= WB_ORIGINS)
+        return -EINVAL;
+    if (result || !size)
+        return result;
+    *record = (wb_record){
+        .time = wb_clock(), .kind = WB_KIND_POKE, .origin = (uint8_t)origin, .region = (uint8_t)region,
+        .offset = offset, .size = size, .value = value & mask & size_mask(size),
+    };
+    wb_lock(device);
+    program_page(access.region, offset);
+    program_page(access.region, offset + size - 1);
+    record->old = load(access.region, plane, offset) & size_mask(size);
+    store(access.region, plane, offset, value, mask & size_mask(size));
+    watch_config_locked(&access, offset, size);
+    record->now = load(access.region, plane, offset) & size_mask(size);
+    if (!(load(access.region, WB_KNOWN, offset) & size_mask(size)))
+        record->flags = WB_UNMAPPED;
+    record->latency = wb_elapsed(record->time);
+    wb_log_add_locked(device, record);
+    wb_unlock(device);
+    return 0;
+}
+
+int wb_region_hook(wb_device *device, uint32_t region, uint64_t offset, uint64_t size, uint32_t bits, int on)
+{
+    struct wb_region *to;
+    int result = find_region(device, region, offset, size, &to);
+
+    if (bits & ~(uint32_t)(WB_HOOK_READ | WB_HOOK_WRITE))
+        return -EINVAL;
+    for (uint64_t done = 0, n; !result && done < size; done += n) {
+        uint8_t *hooks = wb_plane_at(to, WB_HOOKS, offset + done);
+
+        n = to_page_end(offset + done, size - done);
+        wb_lock(device);
+        if (on)
+            program_page(to, offset + done);
+        if (wb_page_programmed(to, offset + done))
+            for (uint64_t i = 0; i < n; i++)
+                hooks[i] = (uint8_t)(on ? hooks[i] | bits : hooks[i] & ~bits);
+        wb_unlock(device);
+    }
+    return result;
+}
+
+static void reset_page(struct wb_region *region, uint64_t offset)
+{
+    static const uint8_t zero[WB_PAGE];
+    uint64_t size = to_page_end(offset, region->size - offset);
+    const uint8_t *from[] = {
+        wb_plane_at(region, WB_RESET, offset), wb_plane_at(region, WB_LATCH_RESET, offset), zero,
+    };
+    const uint32_t to[] = {WB_VALUE, WB_LATCH, WB_SPENT};
+
+    for (unsigned i = 0; i < 3; i++)    /* writing what is there already would cost a page */
+        if (memcmp(wb_plane_at(region, to[i], offset), from[i], size))
+            memcpy(wb_plane_at(region, to[i], offset), from[i], size);
+}
+
+void wb_region_reset_locked(wb_device *device, struct wb_region *region)
+{
+    uint64_t words = (region->size - 1) / WB_PAGE / 64 + 1;
+    unsigned held = 0;
+
+    for (uint64_t word = 0; word < words; word++) {
+        for (uint64_t bits = region->programmed[word]; bits; bits &= bits - 1) {
+            reset_page(region, (word * 64 + (uint64_t)__builtin_ctzll(bits)) * WB_PAGE);
+            if (++held % RESET_PIECE == 0) {    /* a large memory: let the guest in between */
+                wb_unlock(device);
+                wb_lock(device);
+            }
+        }
+    }
+}
+
+/* ---- the guest's accesses ---- */
+
+/* Runs the hook with the lock released; what it changed is seen by whoever loads afterwards. */
+static void call_hook(struct access *access, uint64_t offset, uint32_t size, uint64_t value, uint64_t old)
+{
+    wb_device *device = access->device;
+    wb_access told = {
+        .offset = offset, .value = value, .old = old, .size = size, .region = access->record.region,
+        .origin = access->record.origin, .write = access->record.kind == WB_KIND_WRITE,
+    };
+
+    if (!device->upcalls.hook)
+        return;
+    wb_unlock(device);
+    device->upcalls.hook(device->upcalls.context, &told);
+    wb_lock(device);
+    access->record.flags |= told.flags;
+    if (told.revision)
+        access->record.revision = told.revision;
+}
+
+/* Adds a chunk to the record, which shows the first 8 bytes of the access. */
+static inline void note(struct access *access, uint64_t offset, uint64_t old, uint64_t now)
+{
+    uint64_t place = offset - access->record.offset;
+
+    if (place >= 8)
+        return;
+    access->record.old |= old << 8 * place;
+    access->record.now |= now << 8 * place;
+}
+
+static inline int hooked(const struct wb_region *region, uint64_t offset, uint64_t mask, uint64_t bit)
+{
+    return (load(region, WB_HOOKS, offset) & mask & bit * EVERY_BYTE) != 0;
+}
+
+static void read_chunk(struct access *access, uint64_t offset, uint8_t *bytes, uint32_t size)
+{
+    struct wb_region *region = access->region;
+    uint64_t mask = size_mask(size);
+    uint64_t old = load(region, WB_VALUE, offset) & mask;
+    uint64_t value = old, answer, now;
+
+    if (hooked(region, offset, mask, WB_HOOK_READ)) {
+        call_hook(access, offset, size, 0, old);
+        value = load(region, WB_VALUE, offset) & mask;
+    }
+    answer = value & load(region, WB_READABLE, offset);
+    now = ((value & ~load(region, WB_RC, offset)) | load(region, WB_RS, offset)) & mask;
+    if (now != value) {
+        store(region, WB_VALUE, offset, now, mask);
+        watch_config_locked(access, offset, size);
+    }
+    access->known |= (load(region, WB_KNOWN, offset) & mask) != 0;
+    note(access, offset, old, now);
+    memcpy(bytes, &answer, size);
+}
+
+/* The rules of enum wb_plane, in its order. */
+static inline uint64_t written(const struct wb_region *region, uint64_t at, uint64_t value, uint64_t data)
+{
+    uint64_t once = load(region, WB_ONCE, at) & ~load(region, WB_SPENT, at);
+    uint64_t writable = load(region, WB_WRITABLE, at) | once;
+
+    value = (value & ~writable) | (data & writable);
+    value = (value & ~(data & load(region, WB_W1C, at))) | (data & load(region, WB_W1S, at));
+    value ^= data & load(region, WB_W1T, at);
+    value = (value & ~(~data & load(region, WB_W0C, at))) | (~data & load(region, WB_W0S, at));
+    value ^= ~data & load(region, WB_W0T, at);
+    value = (value & ~load(region, WB_WCLR, at)) | load(region, WB_WSET, at);
+    return value | (data & load(region, WB_PULSE, at));
+}
+
+static void write_chunk(struct access *access, uint64_t offset, const uint8_t *bytes, uint32_t size)
+{
+    struct wb_region *region = access->region;
+    uint64_t mask = size_mask(size), data = 0, old, known, pulse;
+
+    memcpy(&data, bytes, size);
+    old = load(region, WB_VALUE, offset) & mask;
+    known = load(region, WB_KNOWN, offset) & mask;
+    pulse = load(region, WB_PULSE, offset) & mask;
+    if ((data ^ (old & load(region, WB_READABLE, offset))) & ~load(region, WB_ACCEPT, offset) & whole_bytes(known))
+        access->record.flags |= WB_VIOLATION;
+    access->known |= known != 0;
+    store(region, WB_VALUE, offset, written(region, offset, old, data), mask);
+    store(region, WB_SPENT, offset, UINT64_MAX, load(region, WB_ONCE, offset) & mask);
+    store(region, WB_LATCH, offset, data, load(region, WB_WO, offset) & mask);
+    watch_config_locked(access, offset, size);
+    note(access, offset, old, load(region, WB_VALUE, offset) & mask);
+    if (hooked(region, offset, mask, WB_HOOK_WRITE))
+        call_hook(access, offset, size, data, old);
+    if (pulse)
+        store(region, WB_VALUE, offset, 0, pulse);
+}
+
+/* Bytes of the next chunk: the whole of a short access, else up to the next multiple of 8. */
+static inline uint32_t chunk_size(uint32_t size, uint64_t offset, uint32_t rest)
+{
+    uint32_t to_boundary = 8 - (uint32_t)(offset % 8);
+
+    if (size <= 8)
+        return size;
+    return rest < to_boundary ? rest : to_boundary;
+}
+
+static int begin(struct access *access, uint8_t kind, uint32_t region, uint64_t offset, uint32_t size, uint32_t origin)
+{
+    uint32_t needs = kind == WB_KIND_READ ? WB_REGION_READ : WB_REGION_WRITE;
+    int result = find_region(access->device, region, offset, size, &access->region);
+
+    if (result)
+        return result;
+    if (size > WB_MAX_TRANSFER || origin >= WB_ORIGINS)
+        return -EINVAL;
+    if (!(access->region->flags & needs))
+        return -EACCES;
+    access->record = (wb_record){
+        .time = wb_clock(), .kind = kind, .origin = (uint8_t)origin, .region = (uint8_t)region,
+        .offset = offset, .size = size, .flags = size > 8 ? WB_LONG : 0,
+    };
+    return 0;
+}
+
+static void finish_locked(struct access *access, const uint8_t *bytes)
+{
+    wb_record *record = &access->record;
+
+    memcpy(&record->value, bytes, record->size < 8 ? record->size : 8);
+    if (!access->known)
+        record->flags |= WB_UNMAPPED;
+    record->latency = wb_elapsed(record->time);
+    wb_log_add_locked(access->device, record);
+}
+
+/* Between two pages of a long access others may have the lock. */
+static inline void breathe(struct access *access, uint64_t offset)
+{
+    if (offset % WB_PAGE == 0 && offset != access->record.offset) {
+        wb_unlock(access->device);
+        wb_lock(access->device);
+    }
+}
+
+int wb_region_read(wb_device *device, uint32_t region, uint64_t offset, uint8_t *bytes, uint32_t size, uint32_t origin)
+{
+    struct access access = {.device = device};
+    int result = begin(&access, WB_KIND_READ, region, offset, size, origin);
+
+    if (result || !size)
+        return result;
+    wb_lock(device);
+    for (uint32_t done = 0, n; done < size; done += n) {
+        uint64_t at = offset + done;
+
+        n = chunk_size(size, at, size - done);
+        breathe(&access, at);
+        if (chunk_programmed(access.region, at, n)) {
+            read_chunk(&access, at, bytes + done, n);
+            continue;
+        }
+        if (size > 8)
+            n = (uint32_t)to_page_end(at, size - done);
+        memset(bytes + done, 0, n);
+    }
+    finish_locked(&access, bytes);
+    wb_unlock(device);
+    return 0;
+}
+
+int wb_region_write(wb_device *device, uint32_t region, uint64_t offset, const uint8_t *bytes, uint32_t size, uint32_t origin)
+{
+    struct access access = {.device = device};
+    int result = begin(&access, WB_KIND_WRITE, region, offset, size, origin);
+
+    if (result || !size)
+        return result;
+    wb_lock(device);
+    for (uint32_t done = 0, n; done < size; done += n) {
+        uint64_t at = offset + done;
+
+        n = chunk_size(size, at, size - done);
+        breathe(&access, at);
+        if (chunk_programmed(access.region, at, n))
+            write_chunk(&access, at, bytes + done, n);
+        else if (size > 8)
+            n = (uint32_t)to_page_end(at, size - done);
+    }
+    finish_locked(&access, bytes);
+    wb_unlock(device);
+    return 0;
+}

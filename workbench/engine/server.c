@@ -1,0 +1,323 @@
+/*
+ * server.c - the loop: bytes of the socket to messages, and replies back.
+ *
+ * One recvmsg takes what is there, every complete message in it is served in order, and each reply
+ * is one sendmsg. Nothing else is called on that path. Only while the client has registered an
+ * eventfd for unmasking INTx does a poll come first.
+ *
+ * The kernel ends a recvmsg behind the bytes that carried descriptors. So the descriptors of one
+ * recvmsg belong to the message that contains its last byte; those that came with a message that is
+ * not complete yet are carried over to the next recvmsg.
+ */
+#include "internal.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+enum { TYPE = 0xf, REPLY = 1, NO_REPLY = 0x10, ERROR = 0x20 };
+
+struct header {
+    uint16_t id, command;
+    uint32_t size, flags, error;
+};
+
+struct conversation {
+    wb_device *device;
+    int socket;
+    uint32_t head, tail;        /* unserved bytes of device->in */
+    int fds[2 * WB_SCM_MAX];
+    uint32_t carried;           /* the first of them belong to the message at head */
+    uint32_t nfds;              /* the others to the one that contains the byte before tail */
+};
+
+static void drop_fds(struct conversation *talk, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        close(talk->fds[i]);
+}
+
+static void forget_fds(struct conversation *talk, uint32_t count)
+{
+    talk->nfds -= count;
+    talk->carried = 0;
+    memmove(talk->fds, talk->fds + count, talk->nfds * sizeof *talk->fds);
+}
+
+static void trace(wb_device *device, int from_server, const uint8_t *bytes, uint32_t size, uint32_t nfds)
+{
+    if (__atomic_load_n(&device->tracing, __ATOMIC_RELAXED) && device->upcalls.trace)
+        device->upcalls.trace(device->upcalls.context, from_server, bytes, size, nfds);
+}
+
+/* ---- sending ---- */
+
+static int wait_for(int socket, short events)
+{
+    struct pollfd ready = {.fd = socket, .events = events};
+
+    return poll(&ready, 1, -1) < 0 && errno != EINTR ? -errno : 0;
+}
+
+static void attach_fd(struct msghdr *message, uint8_t *control, size_t room, int fd)
+{
+    struct cmsghdr *header;
+
+    memset(control, 0, room);
+    message->msg_control = control;
+    message->msg_controllen = room;
+    header = CMSG_FIRSTHDR(message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(sizeof fd);
+    memcpy(CMSG_DATA(header), &fd, sizeof fd);
+}
+
+static int send_all(int socket, uint8_t *bytes, size_t size, int fd)
+{
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof fd)];
+    struct iovec vector = {.iov_base = bytes, .iov_len = size};
+    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
+
+    if (fd >= 0)
+        attach_fd(&message, control, sizeof control, fd);
+    while (vector.iov_len) {
+        ssize_t n = sendmsg(socket, &message, MSG_NOSIGNAL);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            if (wait_for(socket, POLLOUT) < 0)
+                return -errno;
+            continue;
+        }
+        if (n < 0)
+            return -errno;
+        vector.iov_base = (uint8_t *)vector.iov_base + n;
+        vector.iov_len -= (size_t)n;
+        message.msg_control = NULL;             /* the fd went with the first byte */
+        message.msg_controllen = 0;
+    }
+    return 0;
+}
+
+/* The payload lies behind the header's place in device->out already. */
+static int reply(struct conversation *talk, const struct header *to, uint32_t size, int fd, int error)
+{
+    wb_device *device = talk->device;
+    struct header header = {
+        .id = to->id, .command = to->command, .size = WB_HEADER + size,
+        .flags = error ? REPLY | ERROR : REPLY, .error = (uint32_t)error,
+    };
+
+    if (to->flags & NO_REPLY)
+        return 0;
+    memcpy(device->out, &header, sizeof header);
+    trace(device, 1, device->out, header.size, fd >= 0);
+    return send_all(talk->socket, device->out, header.size, fd);
+}
+
+/* Refuses a message: leaves a record and answers with a bare Error. */
+static int refuse(struct conversation *talk, const struct header *header, int error)
+{
+    wb_lock(talk->device);
+    wb_event_locked(talk->device, WB_KIND_ERROR, WB_GUEST, header->command, (uint64_t)error);
+    wb_unlock(talk->device);
+    return reply(talk, header, 0, -1, error);
+}
+
+/* ---- serving ---- */
+
+static int serve_message(struct conversation *talk, const struct header *header, uint32_t nfds)
+{
+    wb_device *device = talk->device;
+    struct wb_request request = {
+        .command = header->command, .flags = header->flags, .size = header->size - WB_HEADER,
+        .payload = device->in + talk->head + WB_HEADER, .fds = talk->fds, .nfds = nfds,
+        .reply = device->out + WB_HEADER,
+    };
+    int result, sent;
+
+    trace(device, 0, device->in + talk->head, header->size, nfds);
+    result = header->flags & TYPE ? EINVAL : wb_request_run(device, &request);
+    drop_fds(talk, request.nfds);
+    forget_fds(talk, nfds);
+    if (result < 0)
+        return result;
+    if (!result)
+        return reply(talk, header, request.reply_size, request.reply_fd, 0);
+    sent = refuse(talk, header, result);
+    return request.fatal ? -EPROTO : sent;
+}
+
+/* Serves every complete message between head and tail. */
+static int serve_received(struct conversation *talk)
+{
+    wb_device *device = talk->device;
+    struct header header;
+    int result = 0;
+
+    while (!result && talk->tail - talk->head >= WB_HEADER) {
+        uint32_t rest = talk->tail - talk->head;
+
+        memcpy(&header, device->in + talk->head, sizeof header);
+        if (header.size < WB_HEADER || header.size > WB_MAX_MESSAGE) {
+            trace(device, 0, device->in + talk->head, WB_HEADER, talk->nfds);
+            refuse(talk, &header, EINVAL);
+            return -EPROTO;
+        }
+        if (rest < header.size)
+            break;
+        result = serve_message(talk, &header, rest == header.size ? talk->nfds : talk->carried);
+        talk->head += header.size;
+    }
+    memmove(device->in, device->in + talk->head, talk->tail - talk->head);
+    talk->tail -= talk->head;
+    talk->head = 0;
+    talk->carried = talk->nfds;
+    return result;
+}
+
+/* ---- receiving ---- */
+
+/* Takes the descriptors of a message; -EPROTO when some were lost or are too many. */
+static int take_fds(struct conversation *talk, struct msghdr *message)
+{
+    int result = message->msg_flags & MSG_CTRUNC ? -EPROTO : 0;
+
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR(message, part)) {
+        size_t bytes = part->cmsg_len - CMSG_LEN(0);
+
+        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t i = 0; i + sizeof(int) <= bytes; i += sizeof(int)) {
+            int fd;
+
+            memcpy(&fd, CMSG_DATA(part) + i, sizeof fd);
+            if (talk->nfds < 2 * WB_SCM_MAX) {
+                talk->fds[talk->nfds++] = fd;
+            } else {
+                close(fd);
+                result = -EPROTO;
+            }
+        }
+    }
+    return result;
+}
+
+/* Waits for bytes of the socket, and meanwhile serves the UNMASK eventfd if there is one. */
+static int wait_readable(struct conversation *talk)
+{
+    for (;;) {
+        struct pollfd ready[2] = {
+            {.fd = talk->socket, .events = POLLIN},
+            {.fd = __atomic_load_n(&talk->device->unmask_fd, __ATOMIC_RELAXED), .events = POLLIN},
+        };
+
+        if (ready[1].fd < 0)
+            return 0;
+        if (poll(ready, 2, -1) < 0) {
+            if (errno != EINTR)
+                return -errno;
+            continue;
+        }
+        if (ready[1].revents)
+            wb_irq_poll_unmask(talk->device);
+        if (ready[0].revents)
+            return 0;
+    }
+}
+
+/* Adds what the socket has to the buffer: bytes, 0 at the end, or a negative errno. */
+static ssize_t receive(struct conversation *talk)
+{
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(WB_SCM_MAX * sizeof(int)) + CMSG_SPACE(64)];
+    struct iovec vector = {.iov_base = talk->device->in + talk->tail, .iov_len = WB_IN_SIZE - talk->tail};
+    struct msghdr message = {
+        .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control,
+    };
+    ssize_t n;
+    int result = wait_readable(talk);
+
+    if (result)
+        return result;
+    n = recvmsg(talk->socket, &message, MSG_CMSG_CLOEXEC);
+    if (n < 0)
+        return -errno;
+    result = take_fds(talk, &message);
+    talk->tail += (uint32_t)n;
+    return result ? result : n;
+}
+
+static int converse(struct conversation *talk)
+{
+    for (;;) {
+        ssize_t n = receive(talk);
+        int result = 0;
+
+        if (n == -EAGAIN || n == -EWOULDBLOCK)
+            result = wait_for(talk->socket, POLLIN);
+        else if (n > 0)
+            result = serve_received(talk);
+        else if (n != -EINTR)
+            result = n < 0 ? (int)n : 1;
+        if (result)
+            return result;
+    }
+}
+
+static int enter(wb_device *device)
+{
+    int result = 0;
+
+    wb_lock(device);
+    if (device->serving)
+        result = -EBUSY;
+    device->serving = 1;
+    wb_unlock(device);
+    return result;
+}
+
+static void leave(wb_device *device, int result)
+{
+    wb_lock(device);
+    if (device->accepted)
+        wb_event_locked(device, WB_KIND_DETACH, WB_GUEST, 0, (uint64_t)-result);
+    device->accepted = device->write_multiple = device->serving = 0;
+    device->max_transfer = WB_MAX_TRANSFER;
+    wb_unlock(device);
+}
+
+int wb_serve(wb_device *device, int socket)
+{
+    struct conversation talk = {.device = device, .socket = socket};
+    int result = enter(device);
+
+    if (result)
+        return result;
+    result = converse(&talk);
+    /* A client that is gone is no failure, however the socket tells it. */
+    if (result > 0 || result == -EPIPE || result == -ECONNRESET)
+        result = 0;
+    drop_fds(&talk, talk.nfds);
+    wb_irq_clear(device);
+    wb_dma_unmap(device, 0, 0, 1);
+    leave(device, result);
+    return result;
+}
+
+void wb_serve_accept(wb_device *device, uint32_t max_transfer, int write_multiple)
+{
+    wb_lock(device);
+    device->accepted = 1;
+    device->write_multiple = write_multiple != 0;
+    device->max_transfer = max_transfer && max_transfer < WB_MAX_TRANSFER ? max_transfer : WB_MAX_TRANSFER;
+    wb_event_locked(device, WB_KIND_ATTACH, WB_GUEST, 0, 0);
+    wb_unlock(device);
+}
+
+void wb_serve_trace(wb_device *device, int on)
+{
+    __atomic_store_n(&device->tracing, on != 0, __ATOMIC_RELAXED);
+}
