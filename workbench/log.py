@@ -1,0 +1,298 @@
+"""The access log: every touch of a device, read from the engine's ring.
+
+``AccessLog`` is live; ``filter()`` and slices give a ``LogView``, a snapshot with the same methods.
+The ring keeps the newest records and counts those it had to overwrite: ``dropped`` says how many,
+and every display shows it. Work on many records is done in NumPy; ``Record`` objects are made only
+for what is looked at.
+"""
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from time import monotonic
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from .engine import ffi, lib
+from .records import FLAGGED, FLAGS, KINDS, ORIGINS, RECORD, Names, Record, Records
+from .registers import Block
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+__all__ = ["RECORD", "AccessLog", "LogView", "Record"]
+
+_CHUNK = 4096  # records a lock of the engine: about 10 µs that a guest may have to wait
+_SLICE = 0.1  # seconds: how long Ctrl-C may have to wait
+_SHOWN = 20
+_COLUMNS = ("seq", "offset", "size", "value", "old", "now", "latency", "revision")
+
+
+class LogView:
+    """Records of a device at one moment. Made by ``AccessLog.filter()`` and slices."""
+
+    def __init__(self, records: Records, names: Names, epoch: int, dropped: int = 0) -> None:
+        self._array, self._names, self._origin, self._lost = records, names, epoch, dropped
+
+    def records(self, since: int = 0) -> Records:
+        """Return the records with sequence number ``since`` and later as a structured array of RECORD."""
+        return self._array[np.searchsorted(self._array["seq"], since) :] if since else self._array
+
+    @property
+    def names(self) -> Names:
+        """What turns places into register names."""
+        return self._names
+
+    @property
+    def epoch(self) -> int:
+        """The time that counts as 0 in displays: that of the log's first record, ns of CLOCK_MONOTONIC."""
+        return self._origin
+
+    @property
+    def dropped(self) -> int:
+        """How many records the ring had overwritten before they could be seen here."""
+        return self._lost
+
+    @property
+    def total(self) -> int:
+        """Records here and dropped ones together."""
+        return len(self) + self.dropped
+
+    def filter(
+        self,
+        *,
+        register: Any = None,
+        kind: str | Iterable[str] | None = None,
+        origin: str | Iterable[str] | None = None,
+        since: "int | Record | None" = None,
+        until: "int | Record | None" = None,
+        last: float | None = None,
+        flagged: bool | None = None,
+    ) -> "LogView":
+        """Return the records that fit everything given.
+
+        ``register``: "CTRL", "bar0.CTRL", "bar0", "irq", "dma", a register, or several of them;
+        ``kind``: "read", "write" ...; ``origin``: "guest", "notebook", "device"; ``since`` and
+        ``until``: a time as in ``record.time`` (ns), or a Record, both included; ``last``: seconds
+        before the newest record; ``flagged``: True for what deserves a look, False for the rest.
+        Raises ValueError for a kind or origin that does not exist.
+        """
+        records = self.records()
+        keep = np.ones(len(records), dtype=bool)
+        if kind is not None:
+            keep &= np.isin(records["kind"], _codes(kind, KINDS, "kind"))
+        if origin is not None:
+            keep &= np.isin(records["origin"], _codes(origin, ORIGINS, "origin"))
+        if last is not None and len(records):
+            keep &= records["time"] >= max(0, int(records["time"].max()) - int(last * 1e9))
+        if since is not None:
+            keep &= records["time"] >= _time(since)
+        if until is not None:
+            keep &= records["time"] <= _time(until)
+        if flagged is not None:
+            bad = (records["flags"] & FLAGGED != 0) | (records["kind"] == lib.WB_KIND_ERROR)
+            keep &= bad == flagged
+        if register is not None:
+            keep &= _covers(records, self.names, register)
+        return self._view(records[keep])
+
+    def _view(self, records: Records) -> "LogView":
+        return LogView(records, self.names, self.epoch, self.dropped)
+
+    def __len__(self) -> int:
+        return len(self._array)
+
+    def __iter__(self) -> Iterator[Record]:
+        names, epoch, records = self.names, self.epoch, self.records()
+        return (Record.decode(row.item(), names, epoch) for row in records)
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> "LogView": ...
+    def __getitem__(self, index: int | slice) -> "Record | LogView":
+        records = self.records()
+        if isinstance(index, slice):
+            return self._view(records[index])
+        return Record.decode(records[index].item(), self.names, self.epoch)
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a DataFrame, indexed by the time since the log's first record (Timedelta).
+
+        Columns: seq, kind, origin, register (categories), offset, size (bytes), value, old, now,
+        latency (ns), revision, and one of booleans for each flag. Raises ImportError without pandas.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("to_pandas() needs pandas: pip install 'pci-workbench[data]'") from error
+        records = self.records()
+        codes, touches = self.names.table(records)
+        labels, merged = np.unique([touch.label for touch in touches], return_inverse=True)
+        columns: dict[str, Any] = {name: records[name] for name in _COLUMNS}
+        columns["kind"] = pd.Categorical.from_codes(records["kind"].astype(np.int8), list(KINDS.values()))
+        columns["origin"] = pd.Categorical.from_codes(records["origin"].astype(np.int8), list(ORIGINS.values()))
+        columns["register"] = pd.Categorical.from_codes(merged[codes], labels.astype(str).tolist())
+        columns |= {name: records["flags"] & bit != 0 for bit, name in FLAGS.items()}
+        elapsed = (records["time"].astype(np.int64) - self.epoch).astype("timedelta64[ns]")
+        order = ["seq", "kind", "origin", "register", *_COLUMNS[1:], *FLAGS.values()]
+        return pd.DataFrame(columns, index=pd.TimedeltaIndex(elapsed, name="time"), columns=order)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write a comma-separated file: times in ns since the first record, numbers decimal, flags as words.
+
+        Raises OSError when the file cannot be written.
+        """
+        records = self.records()
+        codes, touches = self.names.table(records)
+        words = {bits: "|".join(name for bit, name in FLAGS.items() if bits & bit) for bits in range(32)}
+        with open(path, "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["time", "kind", "origin", "register", "flags", *_COLUMNS])
+            for code, row in zip(codes.tolist(), records, strict=True):
+                head = (int(row["time"]) - self.epoch, KINDS[int(row["kind"])], ORIGINS[int(row["origin"])])
+                tail = (row[name].item() for name in _COLUMNS)
+                writer.writerow([*head, touches[code].label, words[int(row["flags"]) & 31], *tail])
+
+    def plot(self, **options: Any) -> "Axes":
+        """Draw the timeline: one lane a register. Options: see ``workbench.views.timeline.plot``."""
+        from .views import timeline  # here, so that importing the package does not load matplotlib
+
+        return timeline.plot(self, **options)
+
+    def __repr__(self) -> str:
+        shown = len(self) - min(len(self), _SHOWN)
+        lines = [str(record) for record in self[shown:]]
+        return "\n".join([f"{type(self).__name__}: {self.summary()}", *lines])
+
+    def _repr_html_(self) -> str:
+        from .views import html
+
+        return html.log_table(self, _SHOWN)
+
+    def summary(self) -> str:
+        """Return the counts in words; dropped records are always mentioned."""
+        return f"{len(self):,} records, {self.dropped:,} dropped"
+
+
+class AccessLog(LogView):
+    """The live log of a device. Everything reads the newest state; ``filter()`` takes a snapshot.
+
+    ``handle`` is the engine's device, ``blocks`` maps region indexes to their descriptions.
+    """
+
+    def __init__(self, handle: Any, blocks: Mapping[int, Block]) -> None:
+        super().__init__(np.empty(0, RECORD), Names(blocks), 0)
+        self._handle = handle
+        self._start = 0  # the first sequence number of this view
+
+    def records(self, since: int = 0) -> Records:
+        """Return the records with sequence number ``since`` and later, oldest first.
+
+        One structured array of RECORD, copied in bulk. Records that the ring overwrote are not in it;
+        the sequence numbers show the gap and ``dropped`` counts them.
+        """
+        begin = max(since, self._start)
+        position = ffi.new("uint64_t *", begin)
+        room = lib.wb_log_count(self._handle) - max(begin, lib.wb_log_dropped(self._handle))
+        array, have = np.empty(max(0, room), RECORD), 0
+        while have < room:
+            target = ffi.from_buffer("wb_record[]", array[have:], require_writable=True)
+            got = lib.wb_log_copy(self._handle, position, target, min(_CHUNK, room - have))
+            if not got:
+                break
+            have += got
+        if have and begin == self._start and not self._origin:
+            self._origin = int(array["time"][0])
+        return array[:have]
+
+    @property
+    def epoch(self) -> int:
+        """The time of the first record that was seen here, ns of CLOCK_MONOTONIC; 0 before there is one."""
+        if not self._origin:
+            self.records()
+        return self._origin
+
+    @property
+    def dropped(self) -> int:
+        """How many records the ring has overwritten since ``clear()`` (or the beginning)."""
+        return max(0, int(lib.wb_log_dropped(self._handle)) - self._start)
+
+    @property
+    def total(self) -> int:
+        """How many records were written since ``clear()`` (or the beginning), dropped ones included."""
+        return int(lib.wb_log_count(self._handle)) - self._start
+
+    def __len__(self) -> int:
+        return self.total - self.dropped
+
+    def clear(self) -> None:
+        """Begin anew: older records are no longer shown here.
+
+        Only a mark is moved. The ring keeps its records, sequence numbers go on counting, and other
+        views of the device still see everything.
+        """
+        self._start = int(lib.wb_log_count(self._handle))
+        self._origin = 0
+
+    def wait(
+        self,
+        condition: int | Callable[[Record], object] = 1,
+        timeout: float = 10.0,
+        *,
+        since: int | None = None,
+        **filters: Any,
+    ) -> Record:
+        """Block until a record arrives that fits, and return it.
+
+        ``condition``: a function of a Record, or how many fitting records to wait for; ``filters``: as
+        for ``filter()``; ``since``: the first sequence number that counts, 0 for those already there;
+        by default only records after this call. Raises TimeoutError after ``timeout`` seconds.
+        """
+        seen = self.total + self._start if since is None else since
+        wanted, end = condition if isinstance(condition, int) else 1, monotonic() + timeout
+        if wanted < 1:
+            raise ValueError("wait for at least one record")
+        while True:
+            fresh = self.records(seen)
+            for record in self._view(fresh).filter(**filters):
+                wanted -= isinstance(condition, int) or bool(condition(record))
+                if not wanted:
+                    return record
+            seen = int(fresh["seq"][-1]) + 1 if len(fresh) else seen
+            self._wait(seen, end, timeout)
+
+    def _wait(self, seen: int, end: float, timeout: float) -> None:
+        """Block until there is a record beyond ``seen``; in slices, so that Ctrl-C is heard."""
+        while not lib.wb_log_wait(self._handle, seen, round(1000 * max(0.0, min(_SLICE, end - monotonic())))):
+            if monotonic() >= end:
+                raise TimeoutError(f"no such record within {timeout:g} s; log: {self.summary()}")
+
+
+def _codes(wanted: str | Iterable[str], table: Mapping[int, str], what: str) -> list[int]:
+    words = [wanted] if isinstance(wanted, str) else list(wanted)
+    unknown = [word for word in words if word not in table.values()]
+    if unknown:
+        raise ValueError(f"no {what} is called {', '.join(map(repr, unknown))}; there are {', '.join(table.values())}")
+    return [number for number, name in table.items() if name in words]
+
+
+def _time(moment: int | Record) -> int:
+    return moment.time if isinstance(moment, Record) else max(0, int(moment))
+
+
+def _covers(records: Records, names: Names, wanted: Any) -> npt.NDArray[np.bool_]:
+    """Return which records touch one of the registers: names, descriptions or bound registers."""
+    one = isinstance(wanted, str) or hasattr(wanted, "description") or not isinstance(wanted, Iterable)
+    several = [wanted] if one else list(wanted)
+    words = {one for one in several if isinstance(one, str)}
+    described = [getattr(one, "description", one) for one in several if not isinstance(one, str)]
+    codes, touches = names.table(records)
+    fits = [
+        bool(words & touch.names) or any(found.register is one for found in touch.located for one in described)
+        for touch in touches
+    ]
+    return np.array(fits, dtype=bool)[codes]

@@ -1,0 +1,264 @@
+"""What one log record says in words: the 64-byte layout, register names, field changes.
+
+The engine writes numbers (region, offset, bytes); this module finds the registers they touch.
+``Names`` resolves each distinct place once, so a million records cost a few look-ups. ``Record``
+is one of them, decoded: ``print(record)`` gives the line of a transcript. ``log.py`` holds many.
+"""
+
+import errno
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .engine import ffi, lib
+from .registers import Block, Field, Located, Register
+
+__all__ = ["FLAGS", "FLAGGED", "KINDS", "ORIGINS", "RECORD", "Names", "Record", "Records", "Touch", "duration"]
+
+Records = npt.NDArray[np.void]  #: a structured array of RECORD
+
+#: ``wb_record`` of wb.h, offset by offset. Times are ns of CLOCK_MONOTONIC, latency ns, size bytes.
+RECORD = np.dtype(
+    [(name, "<u8") for name in ("seq", "time", "offset", "value", "old", "now")]
+    + [("latency", "<u4"), ("size", "<u4"), ("revision", "<u2"), ("flags", "<u2")]
+    + [(name, "u1") for name in ("kind", "origin", "region", "spare")]
+)
+
+
+def _enum(name: str, prefix: str) -> dict[int, str]:
+    """Return number -> lower-case name of a C enum, without the prefix and the counting member (WB_KINDS)."""
+    elements: dict[int, str] = ffi.typeof(f"enum {name}").elements
+    counter = f"{name}s".upper()
+    return {n: text.removeprefix(prefix).lower() for n, text in sorted(elements.items()) if text != counter}
+
+
+KINDS = _enum("wb_kind", "WB_KIND_")  #: 0: "read", 1: "write", 2: "poke" ...
+ORIGINS = _enum("wb_origin", "WB_")  #: "guest", "notebook", "device"
+FLAGS = _enum("wb_flag", "WB_")  #: 1: "unmapped", 2: "violation" ...
+FLAGGED = lib.WB_UNMAPPED | lib.WB_VIOLATION | lib.WB_HOOK_FAILED  #: what deserves a look
+
+_OUTCOMES = _enum("wb_irq_outcome", "WB_IRQ_")
+_RESETS = {lib.WB_RESET_DEVICE: "by the client", lib.WB_RESET_NOTEBOOK: "from the notebook"}
+_MARKS = {"unmapped": "unmapped address", "violation": "writes read-only bits", "hook_failed": "hook raised"}
+_REGIONS = {lib.WB_ROM: "rom", lib.WB_CONFIG: "config", lib.WB_VGA: "vga", 255: "none"}
+_VECTORS = {lib.WB_INTX: "INTx", lib.WB_MSI: "MSI", lib.WB_MSIX: "MSI-X", lib.WB_ERR: "ERR", lib.WB_REQ: "REQ"}
+_TOUCHES = (lib.WB_KIND_READ, lib.WB_KIND_WRITE, lib.WB_KIND_POKE, lib.WB_KIND_SWAP)
+_IRQS = (lib.WB_KIND_IRQ, lib.WB_KIND_UNMASK)
+_DMA = (lib.WB_KIND_DMA_READ, lib.WB_KIND_DMA_WRITE, lib.WB_KIND_MAP, lib.WB_KIND_UNMAP)
+_CACHED = 1 << 16
+
+
+class Touch(NamedTuple):
+    """A place that records name: its label, every name that finds it, the registers it covers."""
+
+    label: str
+    names: frozenset[str]
+    located: tuple[Located, ...] = ()
+
+
+class Names:
+    """Finds registers by region, offset and size. ``blocks``: region index -> description."""
+
+    def __init__(self, blocks: Mapping[int, Block]) -> None:
+        self._blocks = dict(blocks)
+        self._touches: dict[tuple[int, int, int, int], Touch] = {}
+
+    def touch(self, kind: int, region: int, offset: int, size: int) -> Touch:
+        """Return the place that a record of this kind (a number) is about."""
+        key = (kind, region, offset, size)
+        if kind not in _TOUCHES:
+            key = (kind, 255, offset if kind in _IRQS else 0, 0)
+        if key not in self._touches:
+            if len(self._touches) >= _CACHED:  # a guest that sweeps a large BAR must not fill memory
+                self._touches.clear()
+            self._touches[key] = self._resolve(*key)
+        return self._touches[key]
+
+    def table(self, records: Records) -> tuple[npt.NDArray[np.intp], list[Touch]]:
+        """Return the distinct places of the records, and for each record the number of its place."""
+        named = np.isin(records["kind"], _TOUCHES + _IRQS)
+        where = np.where(named, records["offset"], 0).astype(np.uint64)
+        if where.max(initial=0) >= 1 << 31:
+            where = np.unique(where, return_inverse=True)[1].astype(np.uint64)
+        touching = np.isin(records["kind"], _TOUCHES)
+        size = np.where(touching, records["size"], 0).astype(np.uint64)
+        # 4 bits of kind, 8 of region, 21 of size (at most 1 MiB), and the rest is the offset or its number.
+        key = (where << 33) | (size << 12) | (records["region"].astype(np.uint64) << 4)
+        key |= np.where(touching, 0, records["kind"]).astype(np.uint64)
+        _, first, codes = np.unique(key, return_index=True, return_inverse=True)
+        rows = records[["kind", "region", "offset", "size"]][first].tolist()
+        return codes, [self.touch(*row) for row in rows]
+
+    def _resolve(self, kind: int, region: int, offset: int, size: int) -> Touch:
+        if kind in _IRQS:
+            vector = _VECTORS.get(offset >> 16, "IRQ")
+            label = f"irq.{vector}" if vector == "INTx" else f"irq.{vector}[{offset & 0xFFFF}]"
+            return Touch(label, frozenset({"irq", label, label.removeprefix("irq.")}))
+        if kind not in _TOUCHES:
+            label = "dma" if kind in _DMA else "reset" if kind == lib.WB_KIND_RESET else "client"
+            return Touch(label, frozenset({label}))
+        block = self._blocks.get(region)
+        name = block.name if block else _REGIONS.get(region, f"bar{region}")
+        located = tuple(block.at(offset, size)) if block else ()
+        if not located:
+            return Touch(f"{name}+{offset:#x}", frozenset({name, f"{name}+{offset:#x}"}))
+        elements = [found.register.element_name(found.index) for found in located]
+        names = {name, *elements, *(found.register.name for found in located)}
+        return Touch(
+            f"{name}.{_join(elements)}", frozenset(names | {f"{name}.{text}" for text in names}), located
+        )
+
+
+def _join(names: list[str]) -> str:
+    return "+".join(names) if len(names) <= 3 else f"{names[0]}…{names[-1]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One touch of the device, decoded. ``str(record)`` is its line in the transcript."""
+
+    seq: int  #: counts every record of the device, without gaps
+    time: int  #: ns, CLOCK_MONOTONIC, when the access began
+    kind: str  #: "read", "write", "poke", "irq", "dma_read", "reset", "swap", "attach" ...
+    origin: str  #: who did it: "guest", "notebook", "device" (its hooks)
+    register: str  #: "bar0.CTRL", "bar0.A+B", "bar0+0x40" where no register is, "irq.INTx", "dma" ...
+    offset: int  #: bytes into the region; the IOVA of DMA
+    size: int  #: bytes
+    value: int  #: what was read or written
+    old: int  #: the stored bytes before
+    now: int  #: the stored bytes after the rules, before a write hook
+    latency: int  #: ns from request to answer, hooks included
+    revision: int  #: of the last hook that ran; 0: none
+    flags: frozenset[str]  #: "unmapped", "violation", "hook_ran", "hook_failed", "long"
+    changes: tuple[str, ...]  #: fields that changed, as "ENABLE 0→1"
+    text: str  #: what happened, in words
+    elapsed: int = 0  #: ns since the first record of the log
+
+    @classmethod
+    def decode(cls, row: tuple[Any, ...], names: Names, epoch: int) -> "Record":
+        """Return the record for one row of a RECORD array, given as a tuple."""
+        seq, time, offset, value, old, now, latency, size, revision, bits, kind, origin, region, _ = row
+        touch = names.touch(kind, region, offset, size)
+        changes: tuple[str, ...] = ()
+        if kind in _TOUCHES and kind != lib.WB_KIND_SWAP:
+            changes = _changes(touch, offset, size, old, now)
+            text = "  ".join(changes) or _decoded(touch, offset, size, value)
+        else:
+            text = _story(kind, offset, size, value, revision)
+        flags = frozenset(name for bit, name in FLAGS.items() if bits & bit)
+        name = KINDS.get(kind, str(kind))
+        who = ORIGINS.get(origin, str(origin))
+        return cls(
+            seq, time, name, who, touch.label, offset, size, value, old, now, latency, revision, flags,
+            changes, text, max(0, time - epoch),
+        )  # fmt: skip
+
+    @property
+    def marks(self) -> str:
+        """What is wrong with the access, as ``! unmapped address``; empty when nothing is."""
+        said = [text for name, text in _MARKS.items() if name in self.flags]
+        return "! " + ", ".join(said) if said else ""
+
+    def __str__(self) -> str:
+        shown = self.kind in ("read", "write", "poke", "dma_read", "dma_write")
+        value = f"0x{self.value:0{2 * min(self.size, 8)}x}" if shown else ""
+        revision = f"rev {self.revision}" if self.revision else ""
+        latency = duration(self.latency) if self.latency else ""
+        line = (
+            f"{self.elapsed / 1e6:>12.6f} ms  {self.origin:<8}  {self.kind:<9}  {self.register:<16}  "
+            f"{value:<10}  {self.text:<24}  {revision:<6}  {latency:>7}  {self.marks}"
+        )
+        return line.rstrip()
+
+
+def duration(ns: float) -> str:
+    """Return a time in the unit that suits it: ``850 ns``, ``3.1 µs``, ``12 ms``, ``4.0 s``."""
+    for unit, size in (("s", 1e9), ("ms", 1e6), ("µs", 1e3)):
+        if ns >= size:
+            return f"{ns / size:.1f} {unit}" if ns < 10 * size else f"{ns / size:.0f} {unit}"
+    return f"{ns:.0f} ns" if ns else "0 s"
+
+
+def _parts(touch: Touch, offset: int, size: int) -> list[tuple[str, Field | None, int, int]]:
+    """Return (name, field, shift, width) of everything the accessed bytes cover, seen from their bit 0.
+
+    A field that is covered only in part comes without itself, named by its bits: its enumeration and
+    its number would be wrong.
+    """
+    found: list[tuple[str, Field | None, int, int]] = []
+    bits = 8 * min(size, 8)
+    for register, index in touch.located:
+        base = 8 * (register.element_offset(index) - offset)
+        prefix = f"{register.element_name(index)}." if len(touch.located) > 1 else ""
+        for name, lsb, width, field in _bits(register):
+            low, high = max(base + lsb, 0), min(base + lsb + width, bits)
+            if high <= low:
+                continue
+            whole = high - low == width
+            cut = "" if whole else f"[{high - 1 - base - lsb}:{low - base - lsb}]"
+            found.append((f"{prefix}{name}{cut}", field if whole else None, low, high - low))
+    return found
+
+
+def _bits(register: Register) -> list[tuple[str, int, int, Field | None]]:
+    if not register.fields:
+        return [("", 0, register.width, None)]
+    return [(field.name, field.lsb, field.width, field) for field in register.fields.values()]
+
+
+def _number(field: Field | None, n: int) -> str:
+    name = field.name_of(n) if field else None
+    return name or (str(n) if n < 10 else f"{n:#x}")
+
+
+def _changes(touch: Touch, offset: int, size: int, old: int, now: int) -> tuple[str, ...]:
+    said = []
+    for name, field, shift, width in _parts(touch, offset, size):
+        before, after = (old >> shift) & ((1 << width) - 1), (now >> shift) & ((1 << width) - 1)
+        if before != after:
+            said.append(f"{name} {_number(field, before)}→{_number(field, after)}".strip())
+    return tuple(said)
+
+
+def _decoded(touch: Touch, offset: int, size: int, value: int) -> str:
+    """Return the fields of a value that changed nothing, those at 0 without an own name left out."""
+    said = []
+    for name, field, shift, width in _parts(touch, offset, size):
+        n = (value >> shift) & ((1 << width) - 1)
+        text = _number(field, n)
+        if name and text != "0":
+            said.append(f"{name}={text}")
+    return "  ".join(said)
+
+
+def _story(kind: int, offset: int, size: int, value: int, revision: int) -> str:
+    """Return in words what a record that touches no register is about."""
+    failed = errno.errorcode.get(value, str(value))
+    return {
+        lib.WB_KIND_IRQ: f"{_vector(offset)} {_OUTCOMES.get(value, value)}",
+        lib.WB_KIND_UNMASK: f"{_vector(offset)} unmasked",
+        lib.WB_KIND_DMA_READ: f"IOVA {offset:#x}, {size} bytes",
+        lib.WB_KIND_DMA_WRITE: f"IOVA {offset:#x}, {size} bytes",
+        lib.WB_KIND_MAP: f"IOVA {offset:#x}, {_bytes(value)}",
+        lib.WB_KIND_UNMAP: f"IOVA {offset:#x}, {_bytes(value)}",
+        lib.WB_KIND_RESET: _RESETS.get(value, ""),
+        lib.WB_KIND_SWAP: "hook set" if revision else "hook removed",
+        lib.WB_KIND_ATTACH: "a client came",
+        lib.WB_KIND_DETACH: f"the client went: {failed}" if value else "the client went",
+        lib.WB_KIND_ERROR: f"malformed message, command {offset}: {failed}",
+    }.get(kind, "")
+
+
+def _vector(offset: int) -> str:
+    name = _VECTORS.get(offset >> 16, f"index {offset >> 16}")
+    return name if name == "INTx" else f"{name} {offset & 0xFFFF}"
+
+
+def _bytes(n: int) -> str:
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if n >= size and n % size == 0:
+            return f"{n // size} {unit}"
+    return f"{n} bytes"

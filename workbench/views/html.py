@@ -1,0 +1,226 @@
+"""Static cards: a device, a register, a log, in HTML and in plain text.
+
+They peek and never read: showing a device runs no hook and changes nothing. The HTML needs no
+script; colours come from JupyterLab's CSS variables, with fallbacks that suit light and dark pages,
+and never carry meaning alone. Every text of the user's is escaped.
+"""
+
+from collections.abc import Iterable, Iterator
+from html import escape
+from typing import Any, NamedTuple
+
+from ..device import Device
+from ..handles import RegisterHandle
+from ..log import LogView
+
+__all__ = ["device_card", "device_text", "log_table", "register_card"]
+
+_OPEN = 16  # registers up to which a block is shown unfolded
+_LINES = 64  # registers of a block that the plain text lists
+_FAILURES = 3  # hook errors shown
+
+STYLE = """<style>
+.wb{font-size:13px;line-height:1.45;color:var(--jp-content-font-color1,inherit);max-width:100%;overflow-x:auto}
+.wb code,.wb pre,.wb .n{font-family:var(--jp-code-font-family,ui-monospace,monospace);background:none;color:inherit}
+.wb .h{font-size:15px;font-weight:600}
+.wb .d{color:var(--jp-content-font-color2,gray)}
+.wb .b{border:1px solid var(--jp-border-color1,gray);border-radius:8px;padding:0 6px;font-size:11px}
+.wb .w{color:var(--jp-error-color1,#d62728);font-weight:600}
+.wb table{border-collapse:collapse;margin:4px 0 8px 0;border:0}
+.wb table th,.wb table td{text-align:left;vertical-align:top;padding:1px 10px 1px 0;border:0;white-space:nowrap}
+.wb table th{font-weight:600;border-bottom:1px solid var(--jp-border-color2,#8886)}
+.wb table td.t{white-space:normal;max-width:36em}
+.wb summary{cursor:pointer;font-weight:600}
+.wb pre{margin:2px 0 6px 0;padding:4px 8px;border-left:3px solid var(--jp-error-color1,#d62728);white-space:pre-wrap}
+</style>"""
+
+
+class Row(NamedTuple):
+    """One register as it is shown."""
+
+    offset: str
+    name: str
+    mode: str
+    value: str
+    fields: str
+    reset: str
+    answers: str
+    doc: str
+
+
+class Summary(NamedTuple):
+    """One line about a device: what it is about, the words, and whether something is wrong."""
+
+    topic: str
+    text: str
+    wrong: bool = False
+
+
+def device_card(device: Device) -> str:
+    """Return the device as HTML: identity, BARs, registers, interrupts, server, hook errors, log."""
+    lines = "".join(_line(line) for line in _summaries(device))
+    blocks = "".join(_block_html(device, block) for block in _blocks(device))
+    failures = "".join(f"<pre>{escape(text)}</pre>" for text in _failures(device))
+    head = f'<span class="h">{escape(device.name)}</span> <span class="d">{escape(_first_line(type(device)))}</span>'
+    return f'<div class="wb">{STYLE}<div>{head}</div><table>{lines}</table>{failures}{blocks}</div>'
+
+
+def device_text(device: Device) -> str:
+    """Return the same card as plain text, at most 64 registers a block; config space by name only."""
+    lines = [" ".join(filter(None, [device.name, "·" if _first_line(type(device)) else "", _first_line(type(device))]))]
+    lines += [f"  {line.topic:<7} {'! ' if line.wrong else ''}{line.text}" for line in _summaries(device)]
+    for block in _blocks(device):
+        if block.description.name == "config":
+            continue
+        lines.append(f"  {block.description.name}")
+        lines += _columns(list(_rows(block)))
+    return "\n".join(lines)
+
+
+def register_card(register: RegisterHandle) -> str:
+    """Return one register as HTML: value, reset value, and a line for each field."""
+    row, description = _row(register), register.description
+    head = (
+        f'<span class="h">{escape(register.name)}</span> <code>{row.value}</code> <span class="b">{escape(row.mode)}'
+        f'</span> <span class="d">at {row.offset}, reset {row.reset}, {escape(row.answers)}</span>'
+    )
+    cells = []
+    for field in register.fields.values():
+        described, number = field.description, int(field.value)
+        top = described.lsb + described.width - 1
+        bits = f"[{top}:{described.lsb}]" if described.width > 1 else f"[{top}]"
+        text = described.name_of(number) or ""
+        cells.append([bits, described.name, described.mode, f"{number:#x}", str(text), described.doc or ""])
+    table = _table(["bits", "field", "mode", "value", "", "meaning"], cells) if cells else ""
+    return f'<div class="wb">{STYLE}<div>{head}</div><div>{escape(description.doc or "")}</div>{table}</div>'
+
+
+def log_table(log: LogView, most: int = 20) -> str:
+    """Return the last ``most`` records of a log as an HTML table, with the counts above it."""
+    first = len(log) - min(len(log), most)
+    cells = []
+    for record in log[first:]:
+        value = f"0x{record.value:0{2 * min(record.size, 8)}x}" if record.size else ""
+        revision = f"rev {record.revision}" if record.revision else ""
+        cells.append([
+            f"{record.elapsed / 1e6:.6f}", record.origin, record.kind, record.register, value, record.text, revision,
+            f"{record.latency / 1e3:.1f}" if record.latency else "", record.marks,
+        ])  # fmt: skip
+    titles = ["ms", "origin", "kind", "register", "value", "what changed", "hook", "µs", ""]
+    more = f", the last {len(cells)} shown" if first else ""
+    dropped = ' class="w"' if log.dropped else ""
+    head = f"<div><b>{len(log):,} records</b>{more}, <span{dropped}>{log.dropped:,} dropped</span></div>"
+    return f'<div class="wb">{STYLE}{head}{_table(titles, cells) if cells else ""}</div>'
+
+
+# -- what there is to say ------------------------------------------------------------------
+
+
+def _summaries(device: Device) -> Iterator[Summary]:
+    yield Summary("id", _identity(device))
+    yield Summary("BARs", ", ".join(_bar(index, bar) for index, bar in device.bars.items()) or "none")
+    yield Summary("server", _server(device))
+    yield Summary("irq", repr(device.irq).strip("<>"))
+    hooks = list(device.hooks)
+    errors = sum(failure.count for failure in device.hooks.failures)
+    text = f"{len(hooks)} in Python, the C engine answers the rest" if hooks else "none, the C engine answers alone"
+    yield Summary("hooks", f"{text}; {errors} errors" if errors else text, wrong=errors > 0)
+    yield Summary("log", device.log.summary(), wrong=device.log.dropped > 0)
+
+
+def _identity(device: Device) -> str:
+    who = device.id
+    return f"{who.vendor:04x}:{who.device:04x}, class {who.class_code:06x}"
+
+
+def _bar(index: int, bar: Any) -> str:
+    kind = "I/O" if getattr(bar, "io", False) else f"{getattr(bar, 'bits', 32)}-bit memory"
+    prefetchable = ", prefetchable" if getattr(bar, "prefetchable", False) else ""
+    return f"bar{index} {_size(bar.block.size)} {kind}{prefetchable}"
+
+
+def _size(n: int) -> str:
+    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
+        if n >= size and n % size == 0:
+            return f"{n // size} {unit}"
+    return f"{n} bytes"
+
+
+def _server(device: Device) -> str:
+    if device.closed:
+        return "closed"
+    server = device.server
+    if server is None or not server.running:
+        return "not served: dev.serve() starts it"
+    return f"{getattr(server, 'state', 'running')} on {server.path}"
+
+
+def _failures(device: Device) -> list[str]:
+    found = device.hooks.failures[-_FAILURES:]
+    return [f"{fault.hook.name}.on_{fault.hook.slot}, {fault.count} times\n{fault.text.strip()}" for fault in found]
+
+
+def _blocks(device: Device) -> Iterator[Any]:
+    for _, block in sorted(device.blocks.items()):
+        yield getattr(device, block.name)
+
+
+def _rows(block: Any) -> Iterator[Row]:
+    return (_row(register) for register in block.registers())
+
+
+def _row(register: RegisterHandle) -> Row:
+    description, value = register.description, register.value
+    digits = description.width // 4
+    fields = " ".join(f"{name}={text}" for name, text in description.decode(value).items())
+    doc = (description.doc or "").strip().partition("\n")[0]
+    return Row(
+        f"{register.offset:#04x}", description.element_name(register.index), str(description.mode),
+        f"0x{value:0{digits}x}", fields, f"0x{description.reset:0{digits}x}", _answers(register), doc,
+    )  # fmt: skip
+
+
+def _answers(register: RegisterHandle) -> str:
+    found = [(slot, register.hook(slot)) for slot in ("read", "write")]
+    said = [f"on_{slot} rev {hook.revision}" for slot, hook in found if hook]
+    return "Python " + ", ".join(said) if said else "C"
+
+
+def _first_line(cls: type) -> str:
+    return (vars(cls).get("__doc__") or "").strip().partition("\n")[0]
+
+
+# -- how it is laid out --------------------------------------------------------------------
+
+
+def _line(line: Summary) -> str:
+    mark = ' class="w"' if line.wrong else ""
+    return f'<tr><td class="d">{escape(line.topic)}</td><td{mark}>{"! " if line.wrong else ""}{escape(line.text)}</td></tr>'
+
+
+def _block_html(device: Device, block: Any) -> str:
+    rows = list(_rows(block))
+    titles = ["offset", "register", "mode", "value", "fields", "reset", "answered by", "meaning"]
+    name = block.description.name
+    unfolded = " open" if len(rows) <= _OPEN and name != "config" else ""
+    head = f"{escape(name)} <span class='d'>{_size(len(block))}, {len(rows)} registers</span>"
+    return f"<details{unfolded}><summary>{head}</summary>{_table(titles, rows)}</details>"
+
+
+def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    body = "".join("<tr>" + "".join(map(_cell, row)) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(text: str) -> str:
+    kinds = "w" if text.startswith("! ") else "n" if text.startswith("0x") else "t" if len(text) > 24 else ""
+    return f'<td class="{kinds}">{escape(text)}</td>' if kinds else f"<td>{escape(text)}</td>"
+
+
+def _columns(rows: list[Row]) -> list[str]:
+    shown = rows[:_LINES]
+    widths = [max((len(row[column]) for row in shown), default=0) for column in range(len(Row._fields))]
+    lines = ["    " + "  ".join(f"{text:<{width}}" for text, width in zip(row[:5] + row[6:7], widths[:5] + widths[6:7],
+             strict=True)).rstrip() for row in shown]  # fmt: skip
+    return lines + ([f"    … and {len(rows) - len(shown)} more"] if len(rows) > len(shown) else [])

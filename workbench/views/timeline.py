@@ -1,0 +1,238 @@
+"""The timeline: a log drawn as lanes over time, a mark for every access.
+
+``plot(log)`` returns an ordinary matplotlib ``Axes`` to restyle and save. What happened is told by
+shape and by colour; the colours are Okabe and Ito's, which colour-blind readers can tell apart.
+Each kind is one line of markers, and a dense log is thinned to one mark per pixel, so that a million
+records are drawn in about a second. Nothing goes through pyplot: figures are garbage like any object.
+"""
+
+from io import BytesIO
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from ..log import LogView
+from ..records import FLAGGED, KINDS, Records
+from .scale import TimeScale
+
+__all__ = ["Picture", "TimelineAxes", "plot"]
+
+
+class Style(NamedTuple):
+    """How a kind of record is drawn; ``shift``: how far below the middle of its lane."""
+
+    label: str
+    marker: str
+    colour: str
+    shift: float = 0.0
+    size: float = 6.0
+
+
+STYLES = {
+    "read": Style("read", "o", "#0072B2", 0.14),
+    "write": Style("write", "s", "#D55E00", -0.14),
+    "poke": Style("poke", "D", "#CC79A7", 0.0, 5.5),
+    "irq": Style("interrupt", "v", "#000000", 0.0, 8.0),
+    "unmask": Style("unmask", "^", "#7F7F7F"),
+    "dma_read": Style("DMA read", "<", "#56B4E9", 0.14, 7.0),
+    "dma_write": Style("DMA write", ">", "#E69F00", -0.14, 7.0),
+    "map": Style("DMA map", "+", "#7F7F7F"),
+    "unmap": Style("DMA unmap", "x", "#7F7F7F"),
+    "swap": Style("hook swap", "*", "#009E73", 0.0, 11.0),
+    "reset": Style("reset", "X", "#333333", 0.0, 8.0),
+    "attach": Style("attach", "P", "#009E73", 0.0, 8.0),
+    "detach": Style("detach", "P", "#7F7F7F", 0.0, 8.0),
+    "error": Style("malformed message", "X", "#D62728", 0.0, 8.0),
+}
+RING = "#D62728"
+OTHERS = "other registers"
+_DENSE = 20_000  # records from which on they are thinned
+_CROWDED = 400  # marks from which on they get no white edge, and rings are shared
+_DPI = 144  # of pictures in a notebook: twice the usual, so that they are sharp
+_EVENTS = 60  # interrupts and swaps up to which a line is drawn through all lanes
+
+
+class Picture(Figure):
+    """A matplotlib figure that shows itself in a notebook, without pyplot."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        data = BytesIO()
+        self.savefig(data, format="png", dpi=_DPI)
+        width, height = self.get_size_inches()
+        return data.getvalue(), {"width": round(width * 84), "height": round(height * 84)}
+
+
+class TimelineAxes(Axes):
+    """Axes whose display in a notebook is its whole figure, once."""
+
+    def _repr_png_(self) -> tuple[bytes, dict[str, int]]:
+        figure = self.get_figure(root=True)
+        assert isinstance(figure, Picture)
+        return figure._repr_png_()
+
+
+def plot(
+    log: LogView,
+    ax: Axes | None = None,
+    *,
+    registers: Any = None,
+    last: float | None = None,
+    order: str = "use",
+    max_lanes: int = 20,
+    cut_idle: bool = True,
+    size: tuple[float, float] | None = None,
+) -> Axes:
+    """Draw the log and return the Axes.
+
+    ``registers``: draw these only (names or registers; interrupts, DMA and the like stay);
+    ``last``: seconds before the newest record; ``order``: lanes by first "use" or by "address";
+    ``max_lanes``: registers beyond that, the least used, share one lane; ``cut_idle``: shorten long
+    pauses, marked where they are, so that bursts stay readable; ``size``: inches. Raises ValueError
+    for another ``order``.
+    """
+    if order not in ("use", "address"):
+        raise ValueError(f'order is "use" or "address", not {order!r}')
+    view = log.filter(last=last)
+    records = view.records()
+    lanes, labels = _lanes(view, records, registers, order, max_lanes)
+    records, lanes = records[lanes >= 0], lanes[lanes >= 0]
+    ax = _axes(len(labels), size) if ax is None else ax
+    scale = TimeScale(records["time"], log.epoch, cut_idle)
+    drawn = _thin(records, lanes, scale, ax)
+    note = f"{len(records):,} records, {log.dropped:,} dropped"
+    if len(drawn) < len(records):
+        note += f", thinned to {len(drawn):,} marks"
+    _stripes(ax, labels)
+    scale.apply(ax, note)
+    _events(ax, records, scale)
+    _marks(ax, records[drawn], lanes[drawn], scale)
+    _rings(ax, records, lanes, scale)
+    _legend(ax)
+    return ax
+
+
+def _axes(lanes: int, size: tuple[float, float] | None) -> Axes:
+    figure = Picture(figsize=size or (10, max(2.2, 1.3 + 0.27 * lanes)), layout="constrained", facecolor="white")
+    return figure.add_subplot(axes_class=TimelineAxes)
+
+
+def _lanes(
+    view: LogView, records: Records, registers: Any, order: str, most: int
+) -> tuple[npt.NDArray[np.intp], list[str]]:
+    """Return the lane of each record (-1: not drawn) and the lanes' labels, the top one first."""
+    codes, touches = view.names.table(records)
+    labels, merged = np.unique([touch.label for touch in touches], return_inverse=True)
+    codes = merged[codes] if len(touches) else codes
+    first, last = np.full(len(labels), len(records)), np.arange(len(records))
+    np.minimum.at(first, codes, last)
+    special = np.array(["." not in text and "+" not in text or text.startswith("irq.") for text in labels], bool)
+    keep = np.ones(len(labels), bool)
+    if registers is not None:
+        wanted = view.filter(register=registers).records()["seq"]
+        keep = special.copy()
+        keep[codes[np.isin(records["seq"], wanted)]] = True
+    rank = first if order == "use" else _addresses(records, first)
+    lane_of = np.full(len(labels), -1)
+    ordinary = [code for code in np.argsort(rank, kind="stable") if keep[code] and not special[code]]
+    busiest = set(sorted(ordinary, key=lambda code: -int(np.sum(codes == code)))[: most if most else None])
+    top = [code for code in ordinary if len(ordinary) <= most or code in busiest]
+    bottom = [code for code in np.argsort(first, kind="stable") if keep[code] and special[code]]
+    names = [str(labels[code]) for code in top]
+    lane_of[top] = np.arange(len(top))
+    if len(top) < len(ordinary):
+        lane_of[[code for code in ordinary if code not in busiest]] = len(names)
+        names.append(f"{len(ordinary) - len(top)} {OTHERS}")
+    lane_of[bottom] = len(names) + np.arange(len(bottom))
+    names += [str(labels[code]).removeprefix("irq.") for code in bottom]
+    return lane_of[codes] if len(labels) else codes, names
+
+
+def _addresses(records: Records, first: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return a rank by region and offset for the lanes, given each lane's first record."""
+    places = records[first]
+    rank = np.empty(len(first), np.intp)
+    rank[np.lexsort((places["offset"], places["region"]))] = np.arange(len(first))
+    return rank
+
+
+def _thin(records: Records, lanes: npt.NDArray[np.intp], scale: TimeScale, ax: Axes) -> npt.NDArray[np.intp]:
+    """Return which records to draw: all, or the first of each kind in each pixel of each lane."""
+    if len(records) <= _DENSE:
+        return np.arange(len(records))
+    return _first_in(scale.position(records["time"]) / _pixel(ax, scale), lanes * 16 + records["kind"])
+
+
+def _first_in(column: npt.NDArray[np.float64], group: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Return the index of the first record of each group in each column."""
+    key = column.astype(np.int64) * (int(group.max(initial=0)) + 1) + group
+    return np.sort(np.unique(key, return_index=True)[1])
+
+
+def _pixel(ax: Axes, scale: TimeScale) -> float:
+    """Return how much of the axis one pixel is, at the resolution of notebooks."""
+    figure = ax.get_figure(root=True)
+    assert figure is not None
+    return max(scale.end, 1e-9) / (float(figure.get_size_inches()[0]) * _DPI)
+
+
+def _stripes(ax: Axes, labels: list[str]) -> None:
+    """Prepare the lanes: labels, thin middle lines, every second one shaded."""
+    for lane in range(0, len(labels), 2):
+        ax.axhspan(lane - 0.5, lane + 0.5, color="#F4F5F7", zorder=0, linewidth=0)
+    ax.hlines(np.arange(len(labels)), 0, 1, color="#D5D8DC", linewidth=0.7, zorder=1,
+              transform=ax.get_yaxis_transform())  # fmt: skip
+    ax.set_yticks(np.arange(len(labels)), labels, fontsize=9)
+    ax.set_ylim(max(len(labels), 1) - 0.5, -0.5)
+    ax.tick_params(axis="y", length=0)
+    ax.spines[["top", "right", "left"]].set_visible(False)
+
+
+def _events(ax: Axes, records: Records, scale: TimeScale) -> None:
+    """Draw a fine line through all lanes for each interrupt, hook swap and reset, while they are few."""
+    for kind, style in (("irq", ":"), ("swap", "--"), ("reset", "-")):
+        times = records["time"][records["kind"] == _code(kind)]
+        if 0 < len(times) <= _EVENTS:
+            ax.vlines(scale.position(times), 0, 1, color=STYLES[kind].colour, linewidth=0.8, linestyle=style,
+                      alpha=0.45, zorder=1.5, transform=ax.get_xaxis_transform())  # fmt: skip
+
+
+def _marks(ax: Axes, records: Records, lanes: npt.NDArray[np.intp], scale: TimeScale) -> None:
+    """Draw one line of markers a kind."""
+    place = scale.position(records["time"])
+    edge = 0.5 if len(records) < _CROWDED else 0.0
+    for kind, style in STYLES.items():
+        chosen = records["kind"] == _code(kind)
+        stroke = style.marker in "+x"
+        if chosen.any():
+            ax.plot(place[chosen], lanes[chosen] + style.shift, linestyle="none", marker=style.marker,
+                    markersize=style.size, color=style.colour, label=style.label, alpha=0.9,
+                    markeredgecolor=style.colour if stroke else "white",
+                    markeredgewidth=1.5 if stroke else edge, zorder=3)  # fmt: skip
+
+
+def _rings(ax: Axes, records: Records, lanes: npt.NDArray[np.intp], scale: TimeScale) -> None:
+    """Ring flagged records in red; where they crowd, one ring for many."""
+    flagged = records["flags"] & FLAGGED != 0
+    if not flagged.any():
+        return
+    shifts = np.array([STYLES[name].shift for name in KINDS.values()])
+    place, height = scale.position(records["time"][flagged]), lanes[flagged] + shifts[records["kind"][flagged]]
+    chosen = np.arange(len(place))
+    if len(place) > _CROWDED:
+        chosen = _first_in(place / (24 * _pixel(ax, scale)), lanes[flagged] * 16 + records["kind"][flagged])
+    ax.plot(place[chosen], height[chosen], linestyle="none", marker="o", markersize=11, markerfacecolor="none",
+            markeredgecolor=RING, markeredgewidth=1.6, label="flagged", zorder=4)  # fmt: skip
+
+
+def _legend(ax: Axes) -> None:
+    entries = len(ax.get_legend_handles_labels()[1])
+    if entries:
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=entries if entries <= 8 else -(-entries // 2),
+                  fontsize=8.5, frameon=False, handletextpad=0.2, columnspacing=1.2, borderaxespad=0.1)  # fmt: skip
+
+
+def _code(kind: str) -> int:
+    return next(number for number, name in KINDS.items() if name == kind)
