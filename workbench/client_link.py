@@ -168,7 +168,8 @@ class Link:
         try:
             self._socket.settimeout(self.timeout)
             sent = socket.send_fds(self._socket, [data], list(fds)) if fds else self._socket.send(data)
-            self._socket.sendall(data[sent:])
+            if sent < len(data):
+                self._socket.sendall(data[sent:])
         except TimeoutError:
             text = f"{about}: the server took no data for {self.timeout} s"
             raise self._broken(text, errno.ETIMEDOUT) from None

@@ -1,0 +1,49 @@
+"""Fixtures for every test: a small device, a guest on it, and nothing left behind afterwards."""
+
+import gc
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+
+def _fds() -> dict[int, str]:
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+        except OSError:
+            continue  # the descriptor of the listing itself
+    return found
+
+
+def _sockets() -> set[str]:
+    root = tempfile.gettempdir()
+    return {name for name in os.listdir(root) if name.startswith(("workbench", "wb-"))}
+
+
+def _settle(threads: set[threading.Thread]) -> set[threading.Thread]:
+    # A thread that was told to end may still be on its way out.
+    deadline = time.monotonic() + 2
+    for thread in set(threading.enumerate()) - threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    return set(threading.enumerate()) - threads
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Fail a test that leaves a file descriptor, a thread or a socket file behind."""
+    fds, threads, sockets = _fds(), set(threading.enumerate()), _sockets()
+    yield
+    left = [f"thread {thread.name}" for thread in _settle(threads)]
+    extra = {fd: name for fd, name in _fds().items() if fds.get(fd) != name}
+    if extra:
+        gc.collect()  # a failed test's traceback, or a cycle, may still hold one
+        extra = {fd: name for fd, name in _fds().items() if fds.get(fd) != name}
+    left += [f"fd {fd}: {name}" for fd, name in extra.items()]
+    left += [f"file {name}" for name in _sockets() - sockets]
+    if left:
+        pytest.fail(f"left behind: {', '.join(left)}")
