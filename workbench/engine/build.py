@@ -28,7 +28,7 @@ def builder() -> FFI:
     return ffi
 
 
-class BuildEngine(build_ext):  # type: ignore[misc]
+class BuildEngine(build_ext):
     """``build_ext`` that generates the cffi source of the engine first."""
 
     def build_extension(self, ext: Extension) -> None:
