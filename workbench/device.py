@@ -90,9 +90,13 @@ class Device:
         if problems:
             raise DescriptionError(cls.__name__, problems)
 
-    def __init__(self, name: str | None = None, *, strict: bool = False, log_records: int = LOG_RECORDS) -> None:
+    def __init__(
+        self, name: str | None = None, *, strict: bool = False, log_records: int = LOG_RECORDS
+    ) -> None:
         if not self.blocks:
-            raise DescriptionError(type(self).__name__, ["it has no id: add id = wb.PciId(vendor=..., device=...)"])
+            raise DescriptionError(
+                type(self).__name__, ["it has no id: add id = wb.PciId(vendor=..., device=...)"]
+            )
         self.name = name or type(self).__name__
         self.strict = strict
         self.logger = logging.getLogger(f"workbench.{self.name}")

@@ -288,10 +288,10 @@ class RegisterHandle(Number):
 
     def __repr__(self) -> str:
         value, register = self.value, self.description
-        fields = " ".join(f"{name}={text}" for name, text in register.decode(value).items())
+        fields = "".join(f" {name}={text}" for name, text in register.decode(value).items())
         place = f"{self._region.block.name}+{self.offset:#x}"
         digits = 2 + register.width // 4
-        return f"<Register {self.name} @ {place} {register.mode} {value:#0{digits}x}{' ' if fields else ''}{fields}>"
+        return f"<Register {self.name} @ {place} {register.mode} {value:#0{digits}x}{fields}>"
 
 
 class RegisterArray:
@@ -356,7 +356,9 @@ class BlockHandle:
     def __setattr__(self, name: str, value: Any) -> None:
         handle = self._handles.get(name)
         if not isinstance(handle, RegisterHandle):
-            hint = f"assign to an element of the array {name}" if handle is not None else f"no register {name!r}"
+            hint = (
+                f"assign to an element of the array {name}" if handle is not None else f"no register {name!r}"
+            )
             raise AttributeError(f"{self.description.name}: {hint}")
         handle.value = value
 

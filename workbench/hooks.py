@@ -60,9 +60,22 @@ class Access:
 class Hook:
     """One function in one slot of one register: its revision, and how it fares."""
 
-    __slots__ = ("calls", "errors", "function", "index", "name", "offset", "register", "revision", "slot", "takes")
+    __slots__ = (
+        "calls",
+        "errors",
+        "function",
+        "index",
+        "name",
+        "offset",
+        "register",
+        "revision",
+        "slot",
+        "takes",
+    )
 
-    def __init__(self, name: str, register: Register, index: int, slot: str, function: Callable[..., Any]) -> None:
+    def __init__(
+        self, name: str, register: Register, index: int, slot: str, function: Callable[..., Any]
+    ) -> None:
         self.name = name
         self.register = register
         self.index = index
@@ -76,7 +89,8 @@ class Hook:
 
     def __repr__(self) -> str:
         where = getattr(self.function, "__name__", repr(self.function))
-        return f"<Hook {self.name}.on_{self.slot} = {where} rev {self.revision}, {self.calls} calls, {self.errors} errors>"
+        fares = f"rev {self.revision}, {self.calls} calls, {self.errors} errors"
+        return f"<Hook {self.name}.on_{self.slot} = {where} {fares}>"
 
 
 class HookFailure(NamedTuple):
@@ -143,7 +157,9 @@ class Hooks:
         """Whether the calling thread is inside a hook of this device."""
         return self._thread == threading.get_ident()
 
-    def set(self, region: int, register: Register, index: int, slot: str, function: Callable[..., Any]) -> Hook:
+    def set(
+        self, region: int, register: Register, index: int, slot: str, function: Callable[..., Any]
+    ) -> Hook:
         """Put ``function`` in a slot ("read" or "write") and return the Hook with its new revision.
 
         Raises DescriptionError when the function cannot be called with (device) or (device, access).
@@ -231,7 +247,7 @@ class Hooks:
         return True
 
     def event(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
-        """Run ``on_reset``, ``on_attach`` or ``on_detach`` by the same rules: one at a time, never raising."""
+        """Run ``on_reset``, ``on_attach`` or ``on_detach`` as a hook: one at a time, never raising."""
         with self._here():
             try:
                 function(*arguments)
@@ -258,7 +274,9 @@ class Hooks:
     def _store(self, hook: Hook, region: int, result: Any) -> None:
         value, whole = int(result), (1 << 8 * hook.register.size) - 1
         if not 0 <= value <= whole:
-            raise ValueError(f"{hook.name}.on_read returned {value:#x}, which does not fit {hook.register.width} bits")
+            raise ValueError(
+                f"{hook.name}.on_read returned {value:#x}, which does not fit {hook.register.width} bits"
+            )
         lib.wb_region_poke(
             self._handle, region, lib.WB_VALUE, hook.offset, value, whole, hook.register.size, lib.WB_DEVICE
         )

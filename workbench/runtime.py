@@ -13,6 +13,7 @@ import sys
 import tempfile
 import threading
 from pathlib import Path
+from typing import ClassVar
 
 from .errors import StateError
 
@@ -97,7 +98,7 @@ class SwitchInterval:
     """
 
     _lock = threading.Lock()
-    _wishes: dict[int, float] = {}
+    _wishes: ClassVar[dict[int, float]] = {}
     _before = 0.0
 
     @classmethod

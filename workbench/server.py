@@ -16,7 +16,6 @@ import select
 import socket
 import struct
 import threading
-import time
 import weakref
 from collections import deque
 from collections.abc import Iterator
@@ -67,7 +66,10 @@ class WireTrace:
 
     def __repr__(self) -> str:
         kept = list(self._kept)
-        lines = (f"{(at - kept[0][0]) / 1e6:12.3f} ms  {message}" for (at, *_), message in zip(kept, self, strict=False))
+        lines = (
+            f"{(at - kept[0][0]) / 1e6:12.3f} ms  {message}"
+            for (at, *_), message in zip(kept, self, strict=False)
+        )
         return "\n".join(lines) or "<no messages traced: serve(trace=True)>"
 
 
@@ -159,7 +161,9 @@ class Server:
         if threading.current_thread() is not self._thread:
             self._thread.join(JOIN_SECONDS)
             if self._thread.is_alive():
-                raise StateError(f"{self.device.name}: a hook has not returned for {JOIN_SECONDS:g} s; still stopping")
+                raise StateError(
+                    f"{self.device.name}: a hook has not returned for {JOIN_SECONDS:g} s; still stopping"
+                )
 
     def expect(self, path: str | None, options: dict[str, Any]) -> None:
         """Check that this running server is what a second ``serve()`` asks for; StateError if not."""

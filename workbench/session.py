@@ -87,14 +87,19 @@ class Session:
         except ProtocolError as error:
             raise Refused(errno.EINVAL, str(error), close=True) from None
         if major != protocol.MAJOR:
-            raise Refused(errno.EINVAL, f"the client speaks version {major}.{minor}, we {protocol.MAJOR}", close=True)
+            raise Refused(
+                errno.EINVAL, f"the client speaks version {major}.{minor}, we {protocol.MAJOR}", close=True
+            )
         _limit(theirs, "max_msg_fds", 8, 0, 1024)
         transfer = _limit(theirs, "max_data_xfer_size", protocol.MAX_TRANSFER, 1, 1 << 62)
         multiple = theirs.get("write_multiple", False)
         if not isinstance(multiple, bool):
             raise Refused(errno.EINVAL, f"write_multiple is {multiple!r}, not true or false", close=True)
         self.accepted = Accepted(min(transfer, protocol.MAX_TRANSFER), multiple)
-        ours: dict[str, object] = {"max_msg_fds": protocol.MAX_FDS, "max_data_xfer_size": protocol.MAX_TRANSFER}
+        ours: dict[str, object] = {
+            "max_msg_fds": protocol.MAX_FDS,
+            "max_data_xfer_size": protocol.MAX_TRANSFER,
+        }
         if multiple:
             ours["write_multiple"] = True
         return protocol.pack_version(min(minor, protocol.MINOR), ours)

@@ -155,8 +155,10 @@ static int cold(wb_device *device, struct wb_request *request)
     if (!device->upcalls.message)
         return ENOTSUP;
     result = device->upcalls.message(device->upcalls.context, &message);
+    if (result < 0)
+        request->fatal = 1;
     if (result)
-        return result;
+        return result < 0 ? -result : result;
     if (message.reply_size > message.reply_room)
         return EOVERFLOW;
     request->reply_size = message.reply_size;

@@ -147,7 +147,7 @@ typedef struct {
     void *context;
     /* A guest touched bytes that have a hook bit. Must not fail; says so in access->flags. */
     void (*hook)(void *context, wb_access *access);
-    /* Answers a cold message: 0, or a positive errno for an Error reply; negative: close. */
+    /* Answers a cold message: 0, or an errno for an Error reply: positive goes on, negative closes after it. */
     int (*message)(void *context, wb_message *message);
     /* Sees every message of the wire, header included; called only while tracing is on. */
     void (*trace)(void *context, int from_server, const uint8_t *bytes, uint32_t size, uint32_t nfds);

@@ -1,0 +1,134 @@
+"""Who may import whom, as the house plan draws it; the picture in the README is this table."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "workbench"
+
+#: module -> our modules it may import at import time. A sub-package counts as one module.
+ALLOWED: dict[str, set[str]] = {
+    "errors": set(),
+    "engine": set(),
+    "modes": set(),
+    "planes": {"modes", "registers", "fields"},
+    "mistakes": {"modes", "registers", "fields"},
+    "fields": {"errors", "mistakes", "modes", "planes"},
+    "registers": {"errors", "mistakes", "modes", "planes", "fields"},
+    "pci": {"errors", "registers"},
+    "lint": set(),
+    "protocol": {"errors"},
+    "wire": {"protocol"},
+    "runtime": {"errors"},
+    "interrupts": {"engine", "errors"},
+    "dma": {"engine", "errors"},
+    "log": {"engine", "errors", "registers", "records"},
+    "records": {"engine", "errors", "registers"},
+    "hooks": {"engine", "errors", "registers"},
+    "handles": {"engine", "hooks", "registers"},
+    "device": {
+        "registers",
+        "pci",
+        "lint",
+        "interrupts",
+        "dma",
+        "log",
+        "hooks",
+        "handles",
+        "engine",
+        "errors",
+    },
+    "session": {"protocol", "errors"},
+    "server": {"device", "session", "wire", "runtime", "engine", "errors"},
+    "client": {"protocol", "errors"},
+    "views": {"device", "log", "interrupts", "dma", "server", "hooks", "handles", "registers", "records"},
+    "vm": {"errors"},
+    "cli": {"vm", "views", "server", "device", "errors", "devices"},
+}
+
+#: Doors that open downwards on demand, inside a function: what a Device offers but does not need.
+DOORS = {
+    ("device", "server"),
+    ("device", "client"),
+    ("device", "views"),
+    ("log", "views"),
+}
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE).parts
+    name = parts[0] if len(parts) > 1 else path.stem
+    return "client" if name.startswith("client_") else name
+
+
+def imports(path: Path) -> list[tuple[str, bool]]:
+    """Return (module of ours, at import time) for every import in a file."""
+    tree = ast.parse(path.read_text())
+    inner = {id(node) for top in ast.walk(tree) if isinstance(top, ast.FunctionDef) for node in ast.walk(top)}
+    typed = {
+        id(node)
+        for top in ast.walk(tree)
+        if isinstance(top, ast.If) and "TYPE_CHECKING" in ast.dump(top.test)
+        for node in ast.walk(top)
+    }
+    depth = len(path.relative_to(PACKAGE).parts)
+    found = []
+    for node in ast.walk(tree):
+        if id(node) in typed:
+            continue
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom):
+            module = (node.module or "").split(".")
+            if node.level == depth:
+                names = [module[0]] if module[0] else [alias.name for alias in node.names]
+            elif node.level == 0 and module[0] == "workbench":
+                names = [module[1]] if len(module) > 1 else [alias.name for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [a.name.split(".")[1] for a in node.names if a.name.startswith("workbench.")]
+        found += [(name, id(node) not in inner) for name in names]
+    return found
+
+
+FILES = sorted(path for path in PACKAGE.rglob("*.py") if path.name != "build.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_only_what_lies_below(path: Path) -> None:
+    module = module_of(path)
+    if module == "__init__":
+        return
+    wrong = []
+    for name, at_import in imports(path):
+        name = "client" if name.startswith("client_") else name
+        allowed = name == module or name in ALLOWED[module] or (not at_import and (module, name) in DOORS)
+        if not allowed:
+            wrong.append(name)
+    assert wrong == [], f"{module} may import {sorted(ALLOWED[module])}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_views_import_jupyter_or_matplotlib(path: Path) -> None:
+    if module_of(path) == "views":
+        return
+    heavy = {"IPython", "ipywidgets", "anywidget", "traitlets", "matplotlib", "ipykernel"}
+    tree = ast.parse(path.read_text())
+    found = {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+    found |= {(n.module or "").split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    assert not found & heavy
+
+
+def test_sample_devices_use_public_names_only() -> None:
+    for path in (ROOT / "devices").glob("*.py"):
+        tree = ast.parse(path.read_text())
+        modules = {(n.module or "") for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+        modules |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+        assert {m for m in modules if m.startswith("workbench")} <= {"workbench"}, path.name
+        private = [n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute) and n.attr.startswith("_")]
+        assert [name for name in private if not name.startswith("__")] == [], path.name
+
+
+def test_our_c_includes_no_python_header() -> None:
+    for path in [*(PACKAGE / "engine").glob("*.c"), *(PACKAGE / "engine").glob("*.h")]:
+        assert "Python.h" not in path.read_text(), path.name

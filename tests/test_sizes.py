@@ -1,0 +1,57 @@
+"""The size budget of the house plan: prints the table, fails on what the plan refuses."""
+
+import ast
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+REFUSE_LINES = 500
+REFUSE_PYTHON_FUNCTION = 50
+REFUSE_C_FUNCTION = 70
+
+
+def sources(*patterns: str) -> list[Path]:
+    return sorted(
+        path for pattern in patterns for path in ROOT.glob(pattern) if "__pycache__" not in path.parts
+    )
+
+
+def python_functions(path: Path) -> list[tuple[str, int]]:
+    tree = ast.parse(path.read_text())
+    functions = [n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [(n.name, (n.end_lineno or n.lineno) - n.lineno + 1) for n in functions]
+
+
+def c_functions(path: Path) -> list[tuple[str, int]]:
+    """A function's body opens with a brace in the first column or at the end of its signature."""
+    found, name, start = [], "", 0
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if opening := re.match(r"^[A-Za-z_].*?\b(\w+)\(", line):
+            name, start = opening[1], number
+        if line == "}" and name:
+            found.append((name, number - start + 1))
+            name = ""
+    return found
+
+
+def test_files_and_functions_stay_under_what_the_plan_refuses() -> None:
+    table, refused = [], []
+    python = sources("workbench/**/*.py", "devices/*.py")
+    for path in python + sources("workbench/engine/*.c", "workbench/engine/*.h"):
+        limit = REFUSE_PYTHON_FUNCTION if path.suffix == ".py" else REFUSE_C_FUNCTION
+        functions = python_functions(path) if path.suffix == ".py" else c_functions(path)
+        lines = len(path.read_text().splitlines())
+        longest = max(functions, key=lambda item: item[1], default=("-", 0))
+        name = str(path.relative_to(ROOT))
+        table.append(f"{lines:5}  {longest[1]:3} {longest[0]:28} {name}")
+        if lines >= REFUSE_LINES:
+            refused.append(f"{name}: {lines} lines")
+        refused += [f"{name}: {function} has {size} lines" for function, size in functions if size >= limit]
+    print("\nlines longest function\n" + "\n".join(table))
+    assert refused == []
+
+
+def test_a_sample_device_can_be_read_in_one_sitting() -> None:
+    long = {path.name: len(path.read_text().splitlines()) for path in sources("devices/*.py")}
+    assert {name: lines for name, lines in long.items() if lines > 150} == {}
+    assert long["gpio_pci_idio_16.py"] < 100
