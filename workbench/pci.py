@@ -1,0 +1,188 @@
+"""Identity and config space of a PCI device: a type-0 header and its capabilities, as registers.
+
+Source: PCI Local Bus 3.0, 6.1 and 6.2. BAR sizing needs no code: the address bits of a BAR are
+writable down to its size, those below are not. What software writes by right although it changes
+nothing (sizing, the ROM BAR, STATUS beside COMMAND) has mode ``ignore`` and is not flagged.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .capabilities import Capability, PowerManagement, VendorSpecific, capability_registers, place
+from .errors import DescriptionError
+from .registers import Bar, Block, Field, Register
+
+__all__ = ["CONFIG_SIZE", "Capability", "PciId", "PowerManagement", "VendorSpecific", "config_block"]
+
+CONFIG_SIZE = 256  #: bytes
+BARS = 6
+
+
+@dataclass(frozen=True)
+class PciId:
+    """Who the device is; ``class_code`` is base class, subclass, programming interface: 0xFF0000.
+
+    ``subsystem_vendor`` and ``subsystem`` are those of the device when they are 0.
+    Raises DescriptionError with every number that is out of range.
+    """
+
+    vendor: int
+    device: int
+    class_code: int = 0xFF0000
+    revision: int = 0
+    subsystem_vendor: int = 0
+    subsystem: int = 0
+
+    def __post_init__(self) -> None:
+        limits = {"class_code": 0xFFFFFF, "revision": 0xFF}
+        problems = [
+            f"{name} {value:#x} is out of range (0 to {limit:#x})"
+            for name, value in vars(self).items()
+            if not 0 <= value <= (limit := limits.get(name, 0xFFFF))
+        ]
+        if self.vendor == 0xFFFF:
+            problems.append("vendor 0xffff means that no device is there")
+        if problems:
+            raise DescriptionError("PciId", problems)
+        # Filled in here so that what is shown is what the guest reads.
+        object.__setattr__(self, "subsystem_vendor", self.subsystem_vendor or self.vendor)
+        object.__setattr__(self, "subsystem", self.subsystem or self.device)
+
+    def __str__(self) -> str:
+        return f"{self.vendor:04x}:{self.device:04x}"
+
+
+def config_block(
+    pci_id: PciId,
+    bars: Mapping[int, type[Bar]],
+    interrupt_pin: int = 0,
+    capabilities: Sequence[Capability] = (),
+) -> Block:
+    """Return the 256 bytes of config space as a Block named "config".
+
+    ``bars``: slot 0 to 5 -> Bar class; ``interrupt_pin``: 0 none, 1 INTA to 4 INTD. Bytes without a
+    register read as 0 and take writes without remark. Raises DescriptionError with every mistake.
+    """
+    problems = [*_slot_problems(bars)]
+    if not 0 <= interrupt_pin <= 4:
+        problems.append(f"interrupt pin {interrupt_pin}, expected 0 (none) to 4 (INTD)")
+    for one in capabilities:
+        problems.extend(one.problems())
+    starts = place(capabilities, problems)
+    if problems:
+        raise DescriptionError(f"the config space of {pci_id}", problems)
+    registers = {
+        **_identity(pci_id),
+        **_control(bars, bool(capabilities)),
+        **_bar_registers(bars),
+        **_rest(interrupt_pin, starts[0] if starts else 0),
+        **capability_registers(capabilities, starts),
+    }
+    block = Block("config", CONFIG_SIZE, registers, holes="ignore", doc="Configuration space")
+    if block.problems:
+        raise DescriptionError(f"the config space of {pci_id}", block.problems)
+    return block
+
+
+def _slot_problems(bars: Mapping[int, type[Bar]]) -> list[str]:
+    problems = [f"BAR {slot}: slots are 0 to {BARS - 1}" for slot in bars if not 0 <= slot < BARS]
+    for slot, bar in sorted(bars.items()):
+        if bar.bits == 64 and slot == BARS - 1:
+            problems.append(f"bar{slot} has 64 bits and no slot {BARS} for its upper half: use slot 0 to 4")
+        elif bar.bits == 64 and slot + 1 in bars:
+            problems.append(f"bar{slot + 1} is the upper half of the 64-bit bar{slot}: use another slot")
+    return problems
+
+
+def _identity(pci_id: PciId) -> dict[str, Register]:
+    code = pci_id.class_code
+    return {
+        "VENDOR_ID": Register(0x00, 16, "ro", reset=pci_id.vendor),
+        "DEVICE_ID": Register(0x02, 16, "ro", reset=pci_id.device),
+        "REVISION_ID": Register(0x08, 8, "ro", reset=pci_id.revision),
+        "PROG_IF": Register(0x09, 8, "ro", reset=code & 0xFF, doc="Class code, programming interface"),
+        "SUBCLASS": Register(0x0A, 8, "ro", reset=code >> 8 & 0xFF, doc="Class code, subclass"),
+        "BASE_CLASS": Register(0x0B, 8, "ro", reset=code >> 16, doc="Class code, base class"),
+        "SUBSYSTEM_VENDOR_ID": Register(0x2C, 16, "ro", reset=pci_id.subsystem_vendor),
+        "SUBSYSTEM_ID": Register(0x2E, 16, "ro", reset=pci_id.subsystem),
+    }
+
+
+def _control(bars: Mapping[int, type[Bar]], capabilities: bool) -> dict[str, Register]:
+    kinds = {bar.kind for bar in bars.values()}
+    # The error bits exist for hooks to poke; nothing here sets them.
+    command = Register(
+        0x04, 16, "ignore",
+        IO_SPACE=Field(0, mode="rw" if "io" in kinds else None),
+        MEMORY_SPACE=Field(1, mode="rw" if "memory" in kinds else None),
+        BUS_MASTER=Field(2, mode="rw"),
+        SPECIAL_CYCLES=Field(3),
+        MEMORY_WRITE_AND_INVALIDATE=Field(4, mode="rw"),
+        VGA_PALETTE_SNOOP=Field(5),
+        PARITY_ERROR_RESPONSE=Field(6, mode="rw"),
+        SERR_ENABLE=Field(8, mode="rw"),
+        FAST_BACK_TO_BACK_ENABLE=Field(9),
+        INTERRUPT_DISABLE=Field(10, mode="rw"),
+    )  # fmt: skip
+    status = Register(
+        0x06, 16, "ignore",
+        IMMEDIATE_READINESS=Field(0),
+        INTERRUPT_STATUS=Field(3),
+        CAPABILITIES_LIST=Field(4, reset=int(capabilities)),
+        CAPABLE_66_MHZ=Field(5),
+        FAST_BACK_TO_BACK_CAPABLE=Field(7),
+        MASTER_DATA_PARITY_ERROR=Field(8, mode="w1c"),
+        DEVSEL_TIMING=Field(9, 2, enum={"FAST": 0, "MEDIUM": 1, "SLOW": 2}),
+        SIGNALED_TARGET_ABORT=Field(11, mode="w1c"),
+        RECEIVED_TARGET_ABORT=Field(12, mode="w1c"),
+        RECEIVED_MASTER_ABORT=Field(13, mode="w1c"),
+        SIGNALED_SYSTEM_ERROR=Field(14, mode="w1c"),
+        DETECTED_PARITY_ERROR=Field(15, mode="w1c"),
+    )  # fmt: skip
+    return {"COMMAND": command, "STATUS": status}
+
+
+def _bar_registers(bars: Mapping[int, type[Bar]]) -> dict[str, Register]:
+    registers: dict[str, Register] = {}
+    for slot in range(BARS):
+        offset, bar = 0x10 + 4 * slot, bars.get(slot)
+        if bar is not None:
+            registers[f"BAR{slot}"] = _bar_low(offset, bar)
+            if bar.bits == 64:
+                registers[f"BAR{slot}_HIGH"] = Register(offset + 4, 32, "ignore", **_address(bar.size >> 32))
+        elif f"BAR{slot - 1}_HIGH" not in registers:
+            registers[f"BAR{slot}"] = Register(offset, 32, "ignore", doc="Not there: sizes to 0")
+    return registers
+
+
+def _bar_low(offset: int, bar: type[Bar]) -> Register:
+    fields: dict[str, Any] = {"SPACE": Field(0, enum={"MEMORY": 0, "IO": 1}, reset=int(bar.kind == "io"))}
+    if bar.kind == "memory":
+        fields["TYPE"] = Field(1, 2, enum={"BITS_32": 0, "BITS_64": 2}, reset=2 if bar.bits == 64 else 0)
+        fields["PREFETCHABLE"] = Field(3, reset=int(bar.prefetchable))
+    if bar.size < 1 << 32:
+        fields |= _address(bar.size)
+    return Register(offset, 32, "ignore", doc=bar.doc, **fields)
+
+
+def _address(size: int) -> dict[str, Any]:
+    """Return the address bits of one BAR dword: those at and above its (power of two) size."""
+    low = max(size, 1).bit_length() - 1
+    return {"ADDRESS": Field(low, 32 - low, "rw")}
+
+
+def _rest(interrupt_pin: int, pointer: int) -> dict[str, Register]:
+    return {
+        "CACHE_LINE_SIZE": Register(0x0C, 8, "rw", doc="In units of 4 bytes"),
+        "LATENCY_TIMER": Register(0x0D, 8, "rw"),
+        "HEADER_TYPE": Register(0x0E, 8, "ro"),
+        "BIST": Register(0x0F, 8, "ignore"),
+        "CARDBUS_CIS": Register(0x28, 32, "ignore"),
+        "EXPANSION_ROM": Register(0x30, 32, "ignore", doc="Not there: sizes to 0"),
+        "CAPABILITIES_POINTER": Register(0x34, 8, "ignore", reset=pointer),
+        "INTERRUPT_LINE": Register(0x3C, 8, "rw", doc="For system software; means nothing to the device"),
+        "INTERRUPT_PIN": Register(0x3D, 8, "ro", reset=interrupt_pin),
+        "MIN_GNT": Register(0x3E, 8, "ro"),
+        "MAX_LAT": Register(0x3F, 8, "ro"),
+    }
