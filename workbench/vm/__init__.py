@@ -1,0 +1,6 @@
+"""Virtual machines: find or fetch QEMU and a guest kernel, boot, plug devices in, run commands."""
+
+from .doctor import Report, doctor
+from .machine import VM, CommandTimeout
+
+__all__ = ["VM", "CommandTimeout", "Report", "doctor"]

@@ -1,0 +1,37 @@
+# The command agent: stdin and stdout are the second serial port, raw.
+#
+#   host                       guest
+#                              = ready
+#   w BASE64                   +                         appends to the command
+#   r ID SECONDS               . ID STATUS OUT ERR       then OUT and ERR bytes of output
+#   b                                                    reboots
+#   p                                                    powers off
+#
+# Output goes to files first: its length is then known, so any bytes may be in it.
+: >/run/command
+echo "= ready"
+while read -r verb one two; do
+	case $verb in
+	w)
+		echo "$one" | base64 -d >>/run/command
+		echo "+"
+		;;
+	r)
+		(cd /root && exec setsid timeout -s KILL "$two" sh /run/command) </dev/null >/run/out 2>/run/err 3>&- &
+		pid=$!
+		wait $pid
+		status=$?
+		# Killed, by the time-out or otherwise: what it started in its session goes too.
+		[ $status -eq 137 ] && kill -9 -- -$pid 2>/dev/null
+		out=$(stat -c %s /run/out)
+		err=$(stat -c %s /run/err)
+		echo ". $one $status $out $err"
+		head -c "$out" /run/out
+		head -c "$err" /run/err
+		rm -f /run/out /run/err
+		: >/run/command
+		;;
+	b) reboot -f ;;
+	p) poweroff -f ;;
+	esac
+done

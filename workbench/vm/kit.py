@@ -1,0 +1,161 @@
+"""The guest kit: a QEMU that knows vfio-user-pci, a Linux kernel with its modules, and busybox.
+
+A system QEMU of 10.1 or newer is preferred. Otherwise a relocatable copy of Debian's is fetched into
+``$XDG_CACHE_HOME/pci-workbench`` (38 MB to download), and so are kernel and busybox (110 MB), without root.
+"""
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from ..errors import VmError
+from .debs import Debs, DebsError, Progress, cache_home, silent
+
+SUITE = "trixie"
+BACKPORTS = "trixie-backports"
+QEMU_PACKAGES = ("qemu-system-x86", "seabios")
+KERNEL_PACKAGE = "linux-image-amd64"
+#: A tree fetched by an incompatible version of this file is fetched anew.
+QEMU_TREE, GUEST_TREE = "qemu-1", "guest-1"
+BINARY = "qemu-system-x86_64"
+WITHOUT = "without it, use the software guest: dev.connect()"
+
+
+@dataclass(frozen=True)
+class Qemu:
+    """How to start a QEMU: the ``command`` prefix, its ``version`` and whether it is the system's."""
+
+    command: tuple[str, ...]
+    version: str
+    system: bool
+
+
+@dataclass(frozen=True)
+class Guest:
+    """A guest: ``vmlinuz``, the ``modules`` directory (``lib/modules/VERSION``) and a static ``busybox``."""
+
+    vmlinuz: Path
+    modules: Path
+    busybox: Path
+
+    @property
+    def version(self) -> str:
+        """The kernel's release, as in ``uname -r``."""
+        return self.modules.name
+
+
+def _ask(command: tuple[str, ...], *options: str) -> str:
+    try:
+        done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout + done.stderr
+
+
+@lru_cache
+def _probe(command: tuple[str, ...], mtime: float) -> str | None:
+    """Return the version of the QEMU at ``command`` if it has vfio-user-pci, else None."""
+    if "socket=" not in _ask(command, "-device", "vfio-user-pci,help"):
+        return None
+    match = re.search(r"version (\S+)", _ask(command, "--version"))
+    return match[1] if match else "unknown"
+
+
+def probe(command: tuple[str, ...], system: bool = False) -> Qemu | None:
+    """Return the QEMU that ``command`` starts, or None if it lacks vfio-user-pci (older than 10.1)."""
+    try:
+        version = _probe(command, os.stat(command[-1] if len(command) == 1 else command[0]).st_mtime)
+    except OSError:
+        return None
+    return Qemu(command, version, system) if version else None
+
+
+def _relocated(tree: Path) -> tuple[str, ...]:
+    """Return the command that starts the QEMU unpacked under ``tree`` with the libraries beside it."""
+    loaders = [
+        *tree.glob("usr/lib64/ld-linux-*"),
+        *tree.glob("lib64/ld-linux-*"),
+        *tree.glob("usr/lib/*/ld-linux-*"),
+    ]
+    if not loaders:
+        return (str(tree / "usr/bin" / BINARY),)
+    share = tree / "usr/share"
+    return (
+        str(loaders[0]),
+        "--library-path",
+        str(tree / "usr/lib/x86_64-linux-gnu"),
+        str(tree / "usr/bin" / BINARY),
+        "-L",
+        str(share / "qemu"),
+        "-L",
+        str(share / "seabios"),
+    )
+
+
+def find_qemu() -> Qemu | None:
+    """Return a usable QEMU that is there already: the system's, else the fetched one, else None."""
+    on_path = shutil.which(BINARY)
+    return (on_path and probe((on_path,), system=True)) or probe(_relocated(cache_home() / QEMU_TREE)) or None
+
+
+def find_guest() -> Guest | None:
+    """Return the fetched guest kernel, or None."""
+    tree = cache_home() / GUEST_TREE
+    kernels, modules = sorted(tree.glob("boot/vmlinuz-*")), sorted(tree.glob("usr/lib/modules/*"))
+    busybox = [path for path in (tree / "usr/bin/busybox", tree / "bin/busybox") if path.exists()]
+    if not (kernels and modules and busybox):
+        return None
+    return Guest(kernels[-1], modules[-1], busybox[0])
+
+
+def system_qemu_too_old() -> str | None:
+    """Return the version of a system QEMU that lacks vfio-user-pci, or None."""
+    on_path = shutil.which(BINARY)
+    if on_path is None or probe((on_path,)):
+        return None
+    match = re.search(r"version (\S+)", _ask((on_path,), "--version"))
+    return match[1] if match else "unknown"
+
+
+def fetch(progress: Progress = silent) -> tuple[Qemu, Guest]:
+    """Return QEMU and the guest kernel, fetching what is missing. Raises `VmError` that says what to do."""
+    qemu, guest = find_qemu(), find_guest()
+    if qemu and guest:
+        return qemu, guest
+    if platform.machine() != "x86_64":
+        raise VmError(f"the VM kit is for x86-64, this machine is {platform.machine()}; {WITHOUT}")
+    try:
+        with Debs(cache_home() / "debs", (SUITE, BACKPORTS), progress) as debs:
+            qemu, guest = find_qemu(), find_guest()  # another process may have fetched while we waited
+            if not (qemu and guest):
+                debs.update()
+            if not qemu:
+                debs.fetch(cache_home() / QEMU_TREE, QEMU_PACKAGES, release=BACKPORTS, finish=_check_qemu)
+            if not guest:
+                _fetch_guest(debs)
+    except DebsError as error:
+        raise VmError(f"no VM kit (QEMU 10.1 and a guest kernel): {error}\n({WITHOUT})") from error
+    qemu, guest = find_qemu(), find_guest()
+    if qemu is None or guest is None:
+        raise VmError(f"the VM kit under {cache_home()} is not usable: remove it and try again; {WITHOUT}")
+    return qemu, guest
+
+
+def _check_qemu(tree: Path) -> None:
+    """Refuse a QEMU that does not run or lacks the device; drop what no VM needs."""
+    if probe(_relocated(tree)) is None:
+        raise DebsError(f"the fetched {BINARY} does not run here or lacks vfio-user-pci")
+    for name in ("doc", "man", "locale", "icons"):
+        shutil.rmtree(tree / "usr/share" / name, ignore_errors=True)
+
+
+def _fetch_guest(debs: Debs) -> None:
+    images = [name for name in debs.depends(KERNEL_PACKAGE) if name.startswith("linux-image-")]
+    if not images:
+        raise DebsError(f"apt does not say which kernel {KERNEL_PACKAGE} stands for")
+    debs.fetch(cache_home() / GUEST_TREE, (images[0], "busybox-static"), closure=False)

@@ -1,0 +1,362 @@
+"""VM: a virtual machine with Linux in it and your devices plugged into it.
+
+::
+
+    with wb.VM(dev, modules=("gpio-pci-idio-16",)) as vm:
+        print(vm.run("lspci -nn").stdout)
+
+QEMU and the guest's kernel are found or fetched (`kit`), nothing needs root, and no file is left behind: the
+console, the initramfs and QEMU's messages live in memory. QEMU dies with this process.
+"""
+
+import signal
+import socket
+import subprocess
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, Self, overload
+
+from ..errors import StateError, VmError
+from . import initramfs, kit
+from .command import Wiring, kvm_problem, qemu_command, remember_kvm_failure
+from .console import Agent, Capture, Gone, Hung, Restarted
+from .debs import Progress as ProgressCall
+from .launcher import spawn
+from .progress import Progress
+
+if TYPE_CHECKING:
+    from .qmp import Qmp
+
+#: Seconds within which a guest under KVM must print something; a healthy one takes less than one.
+KVM_PATIENCE = 12.0
+#: Seconds to wait for the agent after it should have killed a command.
+GRACE = 15.0
+TAIL = 25
+
+
+class CommandTimeout(VmError, TimeoutError):
+    """A command in the guest ran into its time-out and was killed; the VM stays usable."""
+
+
+class _KvmBroken(VmError):
+    pass
+
+
+class Servable(Protocol):
+    """What a VM needs of a device."""
+
+    def serve(self) -> object:
+        """Start to serve; nothing happens if it is served already."""
+
+    def qemu_args(self, memory: str | None = ...) -> list[str]:
+        """Return the arguments that plug it in; with ``memory`` None only those of the device."""
+
+
+def _reap(process: "subprocess.Popen[bytes]") -> None:
+    if process.poll() is None:
+        process.kill()
+    process.wait()
+
+
+class VM:
+    """A virtual machine with ``devices`` plugged in; use it in a ``with``, or call `start` and `close`.
+
+    ``modules`` are loaded at boot, with what they need. ``memory`` is QEMU's ``-m``. ``accel`` is "auto"
+    (KVM if it works), "kvm" or "tcg". ``trace`` is a QEMU trace pattern or several ("vfio*"): `trace_log`.
+    ``timeout`` is for the boot, in seconds. ``qemu`` and ``kernel`` are paths to use instead of those found
+    or fetched; a kernel of your own has its modules built in. ``append`` adds kernel arguments, ``files``
+    (path → content) adds executables to the guest.
+    """
+
+    def __init__(
+        self,
+        *devices: Servable,
+        modules: Sequence[str] = (),
+        memory: str = "256M",
+        accel: Literal["auto", "kvm", "tcg"] = "auto",
+        trace: str | Sequence[str] | None = None,
+        timeout: float = 120,
+        qemu: str | Path | None = None,
+        kernel: str | Path | None = None,
+        extra_args: Sequence[str] = (),
+        append: str = "",
+        files: dict[str, bytes] | None = None,
+        progress: ProgressCall | None = None,
+    ) -> None:
+        if accel not in ("auto", "kvm", "tcg"):
+            raise ValueError(f'accel is "auto", "kvm" or "tcg", not {accel!r}')
+        self.devices, self.modules, self.memory, self.timeout = devices, tuple(modules), memory, timeout
+        self.accel: str = accel
+        self._trace = (trace,) if isinstance(trace, str) else tuple(trace or ())
+        self._qemu, self._kernel, self._extra = qemu, kernel, tuple(extra_args)
+        self._append, self._files = append, files
+        self._progress = Progress() if progress is None else progress
+        self._lock = threading.RLock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._qmp: "Qmp | None" = None
+        self._texts: dict[str, str] = {}
+
+    # --- start ---
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def start(self) -> Self:
+        """Serve the devices, start QEMU and wait for the guest. Raises `VmError` with the console's tail."""
+        if self._process is not None:
+            raise StateError("this VM was started already; make a new one")
+        qemu, guest, initrd = self._prepare()
+        for device in self.devices:
+            device.serve()
+        problem = None if self.accel == "tcg" else kvm_problem()
+        if self.accel == "kvm" and problem:
+            raise VmError(f"KVM was asked for but cannot be used: {problem}")
+        if self.accel != "tcg" and not problem:
+            try:
+                return self._boot(qemu, guest, initrd, "kvm")
+            except _KvmBroken as error:
+                self.close()
+                if self.accel == "kvm":
+                    raise
+                remember_kvm_failure(str(error).splitlines()[0])
+                self._note(f"KVM does not work here ({str(error).splitlines()[0]}): using TCG instead")
+        return self._boot(qemu, guest, initrd, "tcg")
+
+    def _prepare(self) -> tuple[kit.Qemu, kit.Guest, bytes]:
+        """Find or fetch what is needed and build the initramfs."""
+        qemu = kit.probe((str(self._qemu),)) if self._qemu is not None else None
+        if self._qemu is not None and qemu is None:
+            raise VmError(f"{self._qemu} does not run or has no vfio-user-pci (QEMU 10.1 or newer has it)")
+        found, guest = kit.fetch(self._progress)
+        if self._kernel is not None:
+            guest = kit.Guest(Path(self._kernel), guest.modules, guest.busybox)
+        return qemu or found, guest, initramfs.build(guest, self.modules, self._files)
+
+    def _note(self, text: str) -> None:
+        note = getattr(self._progress, "note", None)
+        note(text) if note else self._progress(text, None)
+
+    def _boot(self, qemu: kit.Qemu, guest: kit.Guest, initrd: bytes, accel: str) -> Self:
+        self._texts, self._qmp, self._used = {}, None, accel
+        self._console, self._errors, self._log = Capture("console"), Capture("stderr"), Capture("trace")
+        self._agent, image = Agent(), Capture("initrd")
+        self._qmp_near, qmp_far = socket.socketpair()
+        image.write(initrd)
+        wiring = Wiring(
+            self._console.path, image.path, self._log.path, self._agent.far.fileno(), qmp_far.fileno()
+        )
+        arguments = [word for device in self.devices for word in device.qemu_args(memory=None)]
+        command = qemu_command(
+            qemu, accel, self.memory, guest.vmlinuz, wiring, arguments, self._trace, self._append, self._extra
+        )
+        inherited = [self._console.fd, image.fd, self._log.fd, wiring.agent, wiring.qmp]
+        try:
+            self._progress(f"starting QEMU {qemu.version} ({accel})", None)
+            self._process = spawn(command, inherited, stdout=self._errors.fd, stderr=self._errors.fd)
+            self._reaper = weakref.finalize(self, _reap, self._process)
+        finally:
+            qmp_far.close()
+            image.close()
+            self._agent.far.close()
+        self._wait_boot("boot")
+        return self
+
+    def _wait_boot(self, what: str) -> None:
+        """Wait for the agent; on failure end QEMU and say what was seen."""
+        started = time.monotonic()
+
+        def check() -> None:
+            self._check_boot(started)
+
+        try:
+            self._agent.wait_ready(started + self.timeout, self._tell, check)
+        except (Hung, Gone) as error:
+            late = f"the guest did not {what} within {self.timeout} s"
+            self._fail("QEMU ended" if isinstance(error, Gone) else late)
+        except BaseException:
+            self.close()
+            raise
+        for problem in self._agent.failed_modules:
+            self._note(f"guest: module {problem}")
+        done = getattr(self._progress, "done", None)
+        if done:
+            done(f"guest is up after {time.monotonic() - started:.1f} s ({self._used})")
+
+    def _tell(self, step: str) -> None:
+        self._progress("booting the guest: " + ("kernel is up" if step == "up" else f"loading {step}"), None)
+
+    def _check_boot(self, started: float) -> None:
+        """Raise if this boot cannot succeed any more."""
+        console, errors = self._console.text(), self._errors.text()
+        if self._used == "kvm":
+            if "KVM internal error" in errors:
+                raise _KvmBroken("KVM internal error")
+            if "failed to initialize kvm" in errors:
+                raise _KvmBroken(errors.strip().splitlines()[0])
+            if not console and time.monotonic() - started > KVM_PATIENCE:
+                raise _KvmBroken(f"the guest's kernel said nothing for {KVM_PATIENCE:.0f} s")
+        if "Kernel panic" in console:
+            self._fail("the guest's kernel panicked")
+        seconds = time.monotonic() - started
+        self._progress(f"booting the guest: {seconds:.0f} s", None)
+
+    def _fail(self, what: str) -> NoReturn:
+        """Close and raise a `VmError` with everything there is to see."""
+        if self._used == "kvm" and "failed to initialize kvm" in self._errors.text():
+            raise _KvmBroken(self._errors.text().strip().splitlines()[0])
+        self.close()
+        tail = "\n".join(self.console.splitlines()[-TAIL:]) or "(empty)"
+        raise VmError(
+            f"{what}\n--- QEMU said ---\n{self.qemu_output.strip() or '(nothing)'}"
+            f"\n--- end of the console ---\n{tail}"
+        )
+
+    # --- use ---
+
+    @overload
+    def run(
+        self, command: str, *, check: bool = ..., timeout: float = ..., text: Literal[True] = ...
+    ) -> "subprocess.CompletedProcess[str]": ...
+    @overload
+    def run(
+        self, command: str, *, check: bool = ..., timeout: float = ..., text: Literal[False]
+    ) -> "subprocess.CompletedProcess[bytes]": ...
+
+    def run(
+        self, command: str, *, check: bool = False, timeout: float = 60, text: bool = True
+    ) -> "subprocess.CompletedProcess[Any]":
+        """Run ``command`` in the guest's shell, like `subprocess.run`; ``text=False`` gives bytes.
+
+        ``timeout`` is in seconds, rounded up; the command is then killed and `CommandTimeout` raised.
+        ``check`` raises `subprocess.CalledProcessError` if the status is not 0. Raises `VmError` if QEMU
+        ended or the guest hangs, `StateError` if there is no VM.
+        """
+        with self._lock:
+            self._need()
+            try:
+                status, out, err, took = self._agent.run(
+                    command.encode(errors="surrogateescape"), timeout, GRACE
+                )
+            except Gone:
+                self._fail(f"QEMU ended while the guest ran {command!r}")
+            except Restarted:
+                raise VmError(f"the guest rebooted while it ran {command!r}") from None
+            except Hung:
+                raise VmError(
+                    f"the guest does not answer; it was running {command!r}. End of its console:\n"
+                    + "\n".join(self.console.splitlines()[-TAIL:])
+                ) from None
+        if status == 128 + signal.SIGKILL and took >= timeout:
+            said = (out + err)[-500:].decode(errors="replace")
+            raise CommandTimeout(f"{command!r} ran longer than {timeout} s and was killed; it said {said!r}")
+        result: subprocess.CompletedProcess[Any]
+        result = subprocess.CompletedProcess(
+            command, status, *(each.decode(errors="replace") if text else each for each in (out, err))
+        )
+        if check:
+            result.check_returncode()
+        return result
+
+    def qmp(self, command: str, **arguments: object) -> Any:
+        """Execute a QMP ``command`` ("query-status", ...) and return its result; underscores in names stay.
+
+        Raises ImportError without ``pci-workbench[vm]`` and `VmError` when QEMU refuses.
+        """
+        with self._lock:
+            self._need()
+            if self._qmp is None:
+                from .qmp import Qmp  # asyncio is slow to import
+
+                self._qmp = Qmp(self._qmp_near)
+            return self._qmp.execute(command, arguments)
+
+    def reboot(self) -> None:
+        """Reboot the guest inside the same QEMU and wait until it is up again. Raises `VmError`."""
+        with self._lock:
+            self._need()
+            with suppress(Gone):
+                self._agent.order("b")
+            self._wait_boot("come back")
+
+    # --- end ---
+
+    def powerdown(self, timeout: float = 30) -> None:
+        """Let the guest power off and wait for QEMU to end; after ``timeout`` seconds it is killed."""
+        with self._lock:
+            if not self.alive or self._process is None:
+                return
+            with suppress(Gone):
+                self._agent.order("p")
+            with suppress(subprocess.TimeoutExpired):
+                self._process.wait(timeout)
+            self.close()
+
+    def kill(self) -> None:
+        """End QEMU at once with SIGKILL, as a power cut would."""
+        self.close()
+
+    def close(self) -> None:
+        """End QEMU and give everything back; `console` and `trace_log` stay readable. Does nothing twice."""
+        with self._lock:
+            if self._process is None or not self._reaper.alive:
+                return
+            self._reaper()
+            if self._qmp is not None:
+                self._qmp.close()
+            self._qmp_near.close()
+            self._agent.close()
+            for name, capture in (("console", self._console), ("stderr", self._errors), ("trace", self._log)):
+                self._texts[name] = capture.text()
+                capture.close()
+
+    def _need(self) -> None:
+        if not self.alive:
+            raise StateError("this VM is not running")
+
+    # --- look ---
+
+    @property
+    def alive(self) -> bool:
+        """True while QEMU runs."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int | None:
+        """QEMU's process id, None when it does not run."""
+        return self._process.pid if self.alive and self._process is not None else None
+
+    @property
+    def accelerator(self) -> str | None:
+        """The accelerator in use, "kvm" or "tcg"; None before the start."""
+        return getattr(self, "_used", None)
+
+    def _text(self, name: str, attribute: str) -> str:
+        if name in self._texts:
+            return self._texts[name]
+        return getattr(self, attribute).text() if self._process is not None else ""
+
+    @property
+    def console(self) -> str:
+        """What the guest has printed on its serial console so far."""
+        return self._text("console", "_console")
+
+    @property
+    def qemu_output(self) -> str:
+        """What QEMU itself has printed."""
+        return self._text("stderr", "_errors")
+
+    @property
+    def trace_log(self) -> str:
+        """QEMU's own trace, with ``trace=``."""
+        return self._text("trace", "_log")
+
+    def __repr__(self) -> str:
+        state = f"running, pid {self.pid}, {self.accelerator}" if self.alive else "not running"
+        return f"<VM {state}, {len(self.devices)} device{'s' * (len(self.devices) != 1)}>"

@@ -1,0 +1,74 @@
+"""One updating line for long steps: downloads, unpacking, booting.
+
+On a terminal and in a notebook the line is rewritten; into a file or a pipe each step is one plain line;
+under pytest nothing is shown.
+"""
+
+import os
+import sys
+import time
+from typing import TextIO
+
+BAR = 24
+#: Seconds between two rewrites of the line.
+INTERVAL = 0.1
+
+
+class Progress:
+    """``progress(text, fraction)`` shows a step; ``progress.done(text)`` ends the line.
+
+    ``fraction`` is 0..1 or None when nobody knows. What stands before the first colon of ``text`` names the
+    step.
+    """
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = sys.stderr if stream is None else stream
+        self.live = self.stream.isatty() or "ipykernel.kernelapp" in sys.modules
+        self.quiet = stream is None and "PYTEST_CURRENT_TEST" in os.environ
+        self._step = ""
+        self._width = 0
+        self._next = 0.0
+
+    def __call__(self, text: str, fraction: float | None = None) -> None:
+        """Show that the step ``text`` is at ``fraction``."""
+        step, now = text.partition(":")[0], time.monotonic()
+        if self.quiet or (step == self._step and (not self.live or now < self._next)):
+            return
+        self._step, self._next = step, now + INTERVAL
+        if self.live:
+            self._rewrite(text if fraction is None else f"{_bar(fraction)} {text}")
+        else:
+            print(f"  {text}", file=self.stream, flush=True)
+
+    def note(self, text: str) -> None:
+        """Show one line that stays."""
+        if self.quiet:
+            return
+        if self.live:
+            self._rewrite(text)
+            self.stream.write("\n")
+            self._width = 0
+        else:
+            self.stream.write(f"  {text}\n")
+        self.stream.flush()
+        self._step = ""
+
+    def done(self, text: str = "") -> None:
+        """End the updating line, with ``text`` in its place if there is any."""
+        if text:
+            self.note(text)
+        elif self.live and self._width:
+            self._rewrite("")
+            self._width = 0
+        self._step = ""
+
+    def _rewrite(self, text: str) -> None:
+        text = text[:110]
+        self.stream.write("\r" + text.ljust(self._width) + ("" if text else "\r"))
+        self.stream.flush()
+        self._width = len(text)
+
+
+def _bar(fraction: float) -> str:
+    full = round(BAR * min(1.0, max(0.0, fraction)))
+    return "█" * full + "░" * (BAR - full)
