@@ -1,6 +1,7 @@
 """Fixtures for every test: a small device, a guest on it, and nothing left behind afterwards."""
 
 import gc
+import glob
 import os
 import tempfile
 import threading
@@ -8,6 +9,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
+
+import workbench as wb
 
 
 def _fds() -> dict[int, str]:
@@ -21,8 +24,9 @@ def _fds() -> dict[int, str]:
 
 
 def _sockets() -> set[str]:
-    root = tempfile.gettempdir()
-    return {name for name in os.listdir(root) if name.startswith(("workbench", "wb-"))}
+    roots = [f"{tempfile.gettempdir()}/workbench-{os.getuid()}"]
+    roots += [f"{root}/workbench" for root in [os.environ.get("XDG_RUNTIME_DIR")] if root]
+    return {name for root in roots for name in glob.glob(f"{root}/{os.getpid()}-*/*")}
 
 
 def _settle(threads: set[threading.Thread]) -> set[threading.Thread]:
@@ -47,3 +51,19 @@ def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     left += [f"file {name}" for name in _sockets() - sockets]
     if left:
         pytest.fail(f"left behind: {', '.join(left)}")
+
+
+@pytest.fixture
+def device() -> Iterator[wb.Device]:
+    """A Sample, closed after the test."""
+    from sample import Sample
+
+    with Sample() as sample:
+        yield sample
+
+
+@pytest.fixture
+def guest(device: wb.Device) -> Iterator[wb.Client]:
+    """A software guest on the Sample, disconnected after the test."""
+    with device.connect() as client:
+        yield client

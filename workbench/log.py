@@ -133,9 +133,12 @@ class LogView:
         codes, touches = self.names.table(records)
         labels, merged = np.unique([touch.label for touch in touches], return_inverse=True)
         columns: dict[str, Any] = {name: records[name] for name in _COLUMNS}
-        columns["kind"] = pd.Categorical.from_codes(records["kind"].astype(np.int8), list(KINDS.values()))
-        columns["origin"] = pd.Categorical.from_codes(records["origin"].astype(np.int8), list(ORIGINS.values()))
-        columns["register"] = pd.Categorical.from_codes(merged[codes], labels.astype(str).tolist())
+        for column, numbers, words in (
+            ("kind", records["kind"].astype(np.intp), list(KINDS.values())),
+            ("origin", records["origin"].astype(np.intp), list(ORIGINS.values())),
+            ("register", merged[codes], labels.astype(str).tolist()),
+        ):
+            columns[column] = pd.Categorical.from_codes(numbers, pd.Index(words))
         columns |= {name: records["flags"] & bit != 0 for bit, name in FLAGS.items()}
         elapsed = (records["time"].astype(np.int64) - self.epoch).astype("timedelta64[ns]")
         order = ["seq", "kind", "origin", "register", *_COLUMNS[1:], *FLAGS.values()]
@@ -276,7 +279,8 @@ def _codes(wanted: str | Iterable[str], table: Mapping[int, str], what: str) -> 
     words = [wanted] if isinstance(wanted, str) else list(wanted)
     unknown = [word for word in words if word not in table.values()]
     if unknown:
-        raise ValueError(f"no {what} is called {', '.join(map(repr, unknown))}; there are {', '.join(table.values())}")
+        known = ", ".join(table.values())
+        raise ValueError(f"no {what} is called {', '.join(map(repr, unknown))}; there are {known}")
     return [number for number, name in table.items() if name in words]
 
 
@@ -292,7 +296,7 @@ def _covers(records: Records, names: Names, wanted: Any) -> npt.NDArray[np.bool_
     described = [getattr(one, "description", one) for one in several if not isinstance(one, str)]
     codes, touches = names.table(records)
     fits = [
-        bool(words & touch.names) or any(found.register is one for found in touch.located for one in described)
+        bool(words & touch.names) or any(found.register in described for found in touch.located)
         for touch in touches
     ]
     return np.array(fits, dtype=bool)[codes]

@@ -16,7 +16,7 @@ import numpy.typing as npt
 from .engine import ffi, lib
 from .registers import Block, Field, Located, Register
 
-__all__ = ["FLAGS", "FLAGGED", "KINDS", "ORIGINS", "RECORD", "Names", "Record", "Records", "Touch", "duration"]
+__all__ = ["FLAGGED", "FLAGS", "KINDS", "ORIGINS", "RECORD", "Names", "Record", "Records", "duration"]
 
 Records = npt.NDArray[np.void]  #: a structured array of RECORD
 
@@ -44,7 +44,7 @@ _OUTCOMES = _enum("wb_irq_outcome", "WB_IRQ_")
 _RESETS = {lib.WB_RESET_DEVICE: "by the client", lib.WB_RESET_NOTEBOOK: "from the notebook"}
 _MARKS = {"unmapped": "unmapped address", "violation": "writes read-only bits", "hook_failed": "hook raised"}
 _REGIONS = {lib.WB_ROM: "rom", lib.WB_CONFIG: "config", lib.WB_VGA: "vga", 255: "none"}
-_VECTORS = {lib.WB_INTX: "INTx", lib.WB_MSI: "MSI", lib.WB_MSIX: "MSI-X", lib.WB_ERR: "ERR", lib.WB_REQ: "REQ"}
+_VECTORS = {lib.WB_INTX: "INTx", lib.WB_MSI: "MSI", lib.WB_MSIX: "MSI-X", lib.WB_ERR: "ERR"}
 _TOUCHES = (lib.WB_KIND_READ, lib.WB_KIND_WRITE, lib.WB_KIND_POKE, lib.WB_KIND_SWAP)
 _IRQS = (lib.WB_KIND_IRQ, lib.WB_KIND_UNMASK)
 _DMA = (lib.WB_KIND_DMA_READ, lib.WB_KIND_DMA_WRITE, lib.WB_KIND_MAP, lib.WB_KIND_UNMAP)

@@ -1,1 +1,1 @@
-"""What a person sees: the timeline picture, and cards in HTML and plain text. Displaying never reads a device."""
+"""What a person sees: the timeline, and cards in HTML and plain text. Displaying never reads a device."""

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from ..device import Device
 from ..handles import RegisterHandle
 from ..log import LogView
+from ..registers import Bar
 
 __all__ = ["device_card", "device_text", "log_table", "register_card"]
 
@@ -20,18 +21,20 @@ _LINES = 64  # registers of a block that the plain text lists
 _FAILURES = 3  # hook errors shown
 
 STYLE = """<style>
-.wb{font-size:13px;line-height:1.45;color:var(--jp-content-font-color1,inherit);max-width:100%;overflow-x:auto}
-.wb code,.wb pre,.wb .n{font-family:var(--jp-code-font-family,ui-monospace,monospace);background:none;color:inherit}
+.wb{font-size:13px;line-height:1.45;color:var(--jp-content-font-color1,inherit);overflow-x:auto}
+.wb code,.wb pre,.wb .n{font-family:var(--jp-code-font-family,monospace);background:none;color:inherit}
 .wb .h{font-size:15px;font-weight:600}
 .wb .d{color:var(--jp-content-font-color2,gray)}
 .wb .b{border:1px solid var(--jp-border-color1,gray);border-radius:8px;padding:0 6px;font-size:11px}
 .wb .w{color:var(--jp-error-color1,#d62728);font-weight:600}
 .wb table{border-collapse:collapse;margin:4px 0 8px 0;border:0}
-.wb table th,.wb table td{text-align:left;vertical-align:top;padding:1px 10px 1px 0;border:0;white-space:nowrap}
+.wb table th,.wb table td{text-align:left;vertical-align:top;padding:1px 12px 1px 0;border:0}
+.wb table th,.wb table td{white-space:nowrap}
 .wb table th{font-weight:600;border-bottom:1px solid var(--jp-border-color2,#8886)}
 .wb table td.t{white-space:normal;max-width:36em}
 .wb summary{cursor:pointer;font-weight:600}
-.wb pre{margin:2px 0 6px 0;padding:4px 8px;border-left:3px solid var(--jp-error-color1,#d62728);white-space:pre-wrap}
+.wb pre{margin:2px 0 6px 0;padding:4px 8px;white-space:pre-wrap}
+.wb pre{border-left:3px solid var(--jp-error-color1,#d62728)}
 </style>"""
 
 
@@ -61,13 +64,14 @@ def device_card(device: Device) -> str:
     lines = "".join(_line(line) for line in _summaries(device))
     blocks = "".join(_block_html(device, block) for block in _blocks(device))
     failures = "".join(f"<pre>{escape(text)}</pre>" for text in _failures(device))
-    head = f'<span class="h">{escape(device.name)}</span> <span class="d">{escape(_first_line(type(device)))}</span>'
+    about = escape(_first_line(type(device)))
+    head = f'<span class="h">{escape(device.name)}</span> <span class="d">{about}</span>'
     return f'<div class="wb">{STYLE}<div>{head}</div><table>{lines}</table>{failures}{blocks}</div>'
 
 
 def device_text(device: Device) -> str:
     """Return the same card as plain text, at most 64 registers a block; config space by name only."""
-    lines = [" ".join(filter(None, [device.name, "·" if _first_line(type(device)) else "", _first_line(type(device))]))]
+    lines = [" · ".join(filter(None, [device.name, _first_line(type(device))]))]
     lines += [f"  {line.topic:<7} {'! ' if line.wrong else ''}{line.text}" for line in _summaries(device)]
     for block in _blocks(device):
         if block.description.name == "config":
@@ -81,8 +85,9 @@ def register_card(register: RegisterHandle) -> str:
     """Return one register as HTML: value, reset value, and a line for each field."""
     row, description = _row(register), register.description
     head = (
-        f'<span class="h">{escape(register.name)}</span> <code>{row.value}</code> <span class="b">{escape(row.mode)}'
-        f'</span> <span class="d">at {row.offset}, reset {row.reset}, {escape(row.answers)}</span>'
+        f'<span class="h">{escape(register.name)}</span> <code>{row.value}</code> '
+        f'<span class="b">{escape(row.mode)}</span> '
+        f'<span class="d">at {row.offset}, reset {row.reset}, answered by {escape(row.answers)}</span>'
     )
     cells = []
     for field in register.fields.values():
@@ -90,7 +95,7 @@ def register_card(register: RegisterHandle) -> str:
         top = described.lsb + described.width - 1
         bits = f"[{top}:{described.lsb}]" if described.width > 1 else f"[{top}]"
         text = described.name_of(number) or ""
-        cells.append([bits, described.name, described.mode, f"{number:#x}", str(text), described.doc or ""])
+        cells.append([bits, described.name, described.mode or "", f"{number:#x}", text, described.doc])
     table = _table(["bits", "field", "mode", "value", "", "meaning"], cells) if cells else ""
     return f'<div class="wb">{STYLE}<div>{head}</div><div>{escape(description.doc or "")}</div>{table}</div>'
 
@@ -103,8 +108,8 @@ def log_table(log: LogView, most: int = 20) -> str:
         value = f"0x{record.value:0{2 * min(record.size, 8)}x}" if record.size else ""
         revision = f"rev {record.revision}" if record.revision else ""
         cells.append([
-            f"{record.elapsed / 1e6:.6f}", record.origin, record.kind, record.register, value, record.text, revision,
-            f"{record.latency / 1e3:.1f}" if record.latency else "", record.marks,
+            f"{record.elapsed / 1e6:.6f}", record.origin, record.kind, record.register, value, record.text,
+            revision, f"{record.latency / 1e3:.1f}" if record.latency else "", record.marks,
         ])  # fmt: skip
     titles = ["ms", "origin", "kind", "register", "value", "what changed", "hook", "µs", ""]
     more = f", the last {len(cells)} shown" if first else ""
@@ -123,7 +128,7 @@ def _summaries(device: Device) -> Iterator[Summary]:
     yield Summary("irq", repr(device.irq).strip("<>"))
     hooks = list(device.hooks)
     errors = sum(failure.count for failure in device.hooks.failures)
-    text = f"{len(hooks)} in Python, the C engine answers the rest" if hooks else "none, the C engine answers alone"
+    text = f"{len(hooks)} in Python, C answers the rest" if hooks else "none, C answers everything"
     yield Summary("hooks", f"{text}; {errors} errors" if errors else text, wrong=errors > 0)
     yield Summary("log", device.log.summary(), wrong=device.log.dropped > 0)
 
@@ -133,9 +138,9 @@ def _identity(device: Device) -> str:
     return f"{who.vendor:04x}:{who.device:04x}, class {who.class_code:06x}"
 
 
-def _bar(index: int, bar: Any) -> str:
-    kind = "I/O" if getattr(bar, "io", False) else f"{getattr(bar, 'bits', 32)}-bit memory"
-    prefetchable = ", prefetchable" if getattr(bar, "prefetchable", False) else ""
+def _bar(index: int, bar: type[Bar]) -> str:
+    kind = "I/O" if bar.kind == "io" else f"{bar.bits}-bit memory"
+    prefetchable = ", prefetchable" if bar.prefetchable else ""
     return f"bar{index} {_size(bar.block.size)} {kind}{prefetchable}"
 
 
@@ -150,14 +155,14 @@ def _server(device: Device) -> str:
     if device.closed:
         return "closed"
     server = device.server
-    if server is None or not server.running:
+    if server is None:
         return "not served: dev.serve() starts it"
-    return f"{getattr(server, 'state', 'running')} on {server.path}"
+    return f"{server.state} on {server.path}"
 
 
 def _failures(device: Device) -> list[str]:
     found = device.hooks.failures[-_FAILURES:]
-    return [f"{fault.hook.name}.on_{fault.hook.slot}, {fault.count} times\n{fault.text.strip()}" for fault in found]
+    return [f"{fault.name} raised, {fault.count} times\n{fault.text.strip()}" for fault in found]
 
 
 def _blocks(device: Device) -> Iterator[Any]:
@@ -195,7 +200,8 @@ def _first_line(cls: type) -> str:
 
 def _line(line: Summary) -> str:
     mark = ' class="w"' if line.wrong else ""
-    return f'<tr><td class="d">{escape(line.topic)}</td><td{mark}>{"! " if line.wrong else ""}{escape(line.text)}</td></tr>'
+    text = escape(f"! {line.text}" if line.wrong else line.text)
+    return f'<tr><td class="d">{escape(line.topic)}</td><td{mark}>{text}</td></tr>'
 
 
 def _block_html(device: Device, block: Any) -> str:
@@ -219,8 +225,8 @@ def _cell(text: str) -> str:
 
 
 def _columns(rows: list[Row]) -> list[str]:
-    shown = rows[:_LINES]
-    widths = [max((len(row[column]) for row in shown), default=0) for column in range(len(Row._fields))]
-    lines = ["    " + "  ".join(f"{text:<{width}}" for text, width in zip(row[:5] + row[6:7], widths[:5] + widths[6:7],
-             strict=True)).rstrip() for row in shown]  # fmt: skip
+    """Return the rows as aligned text, without reset values and documentation."""
+    shown = [(*row[:5], row.answers) for row in rows[:_LINES]]
+    widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
+    lines = ["    " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in shown]
     return lines + ([f"    … and {len(rows) - len(shown)} more"] if len(rows) > len(shown) else [])

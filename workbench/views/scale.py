@@ -58,7 +58,7 @@ class TimeScale:
         """Return the positions of times in ns of CLOCK_MONOTONIC."""
         edges = np.column_stack([self._first, np.maximum(self._last, self._first + 1e-3)]).ravel()
         places = np.column_stack([self._left, self._right]).ravel()
-        return np.interp(times.astype(np.int64) - self._base, edges, places)
+        return np.asarray(np.interp(times.astype(np.int64) - self._base, edges, places), np.float64)
 
     def apply(self, ax: Axes, note: str) -> None:
         """Set limits, ticks and label of the time axis, and draw the cuts; ``note`` follows the label."""

@@ -49,6 +49,7 @@ STYLES = {
 }
 RING = "#D62728"
 OTHERS = "other registers"
+_SPECIAL = ("client", "dma", "reset")  # lanes that are no register, below all others
 _DENSE = 20_000  # records from which on they are thinned
 _CROWDED = 400  # marks from which on they get no white edge, and rings are shared
 _DPI = 144  # of pictures in a notebook: twice the usual, so that they are sharp
@@ -115,7 +116,8 @@ def plot(
 
 
 def _axes(lanes: int, size: tuple[float, float] | None) -> Axes:
-    figure = Picture(figsize=size or (10, max(2.2, 1.3 + 0.27 * lanes)), layout="constrained", facecolor="white")
+    size = size or (10, max(2.2, 1.3 + 0.27 * lanes))
+    figure = Picture(figsize=size, layout="constrained", facecolor="white")
     return figure.add_subplot(axes_class=TimelineAxes)
 
 
@@ -128,7 +130,7 @@ def _lanes(
     codes = merged[codes] if len(touches) else codes
     first, last = np.full(len(labels), len(records)), np.arange(len(records))
     np.minimum.at(first, codes, last)
-    special = np.array(["." not in text and "+" not in text or text.startswith("irq.") for text in labels], bool)
+    special = np.array([text in _SPECIAL or text.startswith("irq.") for text in labels], bool)
     keep = np.ones(len(labels), bool)
     if registers is not None:
         wanted = view.filter(register=registers).records()["seq"]
@@ -219,19 +221,22 @@ def _rings(ax: Axes, records: Records, lanes: npt.NDArray[np.intp], scale: TimeS
     if not flagged.any():
         return
     shifts = np.array([STYLES[name].shift for name in KINDS.values()])
-    place, height = scale.position(records["time"][flagged]), lanes[flagged] + shifts[records["kind"][flagged]]
+    records, lanes = records[flagged], lanes[flagged]
+    place, height = scale.position(records["time"]), lanes + shifts[records["kind"]]
     chosen = np.arange(len(place))
     if len(place) > _CROWDED:
-        chosen = _first_in(place / (24 * _pixel(ax, scale)), lanes[flagged] * 16 + records["kind"][flagged])
-    ax.plot(place[chosen], height[chosen], linestyle="none", marker="o", markersize=11, markerfacecolor="none",
-            markeredgecolor=RING, markeredgewidth=1.6, label="flagged", zorder=4)  # fmt: skip
+        chosen = _first_in(place / (24 * _pixel(ax, scale)), lanes * 16 + records["kind"])
+    ax.plot(place[chosen], height[chosen], linestyle="none", marker="o", markersize=11,
+            markerfacecolor="none", markeredgecolor=RING, markeredgewidth=1.6, zorder=4,
+            label="flagged")  # fmt: skip
 
 
 def _legend(ax: Axes) -> None:
     entries = len(ax.get_legend_handles_labels()[1])
     if entries:
-        ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=entries if entries <= 8 else -(-entries // 2),
-                  fontsize=8.5, frameon=False, handletextpad=0.2, columnspacing=1.2, borderaxespad=0.1)  # fmt: skip
+        columns = entries if entries <= 8 else -(-entries // 2)
+        ax.legend(loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns, fontsize=8.5, frameon=False,
+                  handletextpad=0.2, columnspacing=1.2, borderaxespad=0.1)  # fmt: skip
 
 
 def _code(kind: str) -> int:
