@@ -1,0 +1,157 @@
+/* threads.c - everything at once: a client, the serving loop, and threads that trigger, poke, reset and copy. */
+#include "harness.h"
+
+static wb_device *device;
+static int pair[2];
+static int over;                /* atomic: the client has finished */
+
+static int running(void)
+{
+    return !__atomic_load_n(&over, __ATOMIC_RELAXED);
+}
+
+static void *serve(void *unused)
+{
+    CHECK(!wb_serve(device, pair[1]));
+    return unused;
+}
+
+static void *interrupt(void *unused)
+{
+    wb_irq_status status;
+
+    for (unsigned i = 0; running(); i++) {
+        CHECK(wb_irq_trigger(device, WB_MSIX, i % 8, WB_DEVICE) >= 0);
+        CHECK(wb_irq_trigger(device, WB_INTX, 0, WB_DEVICE) >= 0);
+        CHECK(wb_irq_level(device, i & 1, WB_DEVICE) >= 0);
+        CHECK(!wb_irq_get(device, WB_INTX, 0, &status));
+    }
+    return unused;
+}
+
+static void *touch(void *unused)
+{
+    uint8_t bytes[64] = {0};
+
+    for (unsigned i = 0; running(); i++) {
+        CHECK(!wb_region_poke(device, WB_BAR0, WB_VALUE, i % 64, i, UINT64_MAX, 8, WB_NOTEBOOK));
+        CHECK(!wb_region_get(device, WB_BAR0, WB_VALUE, 0, bytes, sizeof bytes));
+        CHECK(!wb_region_hook(device, WB_BAR0, 16, 4, WB_HOOK_WRITE, i & 1));
+        CHECK(!wb_region_write(device, WB_BAR0, 32, bytes, sizeof bytes, WB_NOTEBOOK));
+        wb_serve_trace(device, i & 1);
+        if (i % 16 == 0)
+            wb_device_reset(device, WB_RESET_NOTEBOOK);
+    }
+    return unused;
+}
+
+static void *watch(void *unused)
+{
+    wb_record records[64];
+    uint64_t since = 0, expected = 0;
+
+    while (running()) {
+        uint32_t count;
+
+        wb_log_wait(device, since, 20);
+        count = wb_log_copy(device, &since, records, 64);
+        for (uint32_t i = 0; i < count; i++) {
+            CHECK(records[i].seq >= expected);
+            expected = records[i].seq + 1;
+        }
+    }
+    return unused;
+}
+
+static void *copy(void *unused)
+{
+    static const int allowed[] = {0, -EFAULT, -EACCES, -EIO};
+    uint8_t bytes[3 * 4096];
+
+    memset(bytes, 1, sizeof bytes);
+    while (running()) {
+        int written = wb_dma_write(device, 0x10800, bytes, 2 * 4096), read = wb_dma_read(device, 0x10800, bytes, 4096);
+        int known = 0;
+
+        for (unsigned i = 0; i < 4; i++)
+            known |= (written == allowed[i]) | (read == allowed[i]) << 1;
+        CHECK(known == 3);
+    }
+    return unused;
+}
+
+static void map_and_unmap(int file, int truncate)
+{
+    struct { uint32_t argsz, flags; uint64_t offset, iova, size; } map = {32, 3, 0, 0x10000, 4096};
+    struct { uint32_t argsz, flags; uint64_t iova, size; } unmap = {24, 0, 0x10000, 4096}, all = {24, 2, 0, 0};
+
+    for (int i = 0; i < 3; i++, map.iova += 4096, map.offset += 4096)
+        CHECK(!ask(pair[0], 2, &map, sizeof map, &file, 1, NULL, NULL));
+    if (truncate)
+        CHECK(!ftruncate(file, 4096) && !ftruncate(file, 3 * 4096));
+    CHECK(!ask(pair[0], 3, &unmap, sizeof unmap, NULL, 0, NULL, NULL));
+    CHECK(!ask(pair[0], 3, &all, sizeof all, NULL, 0, NULL, NULL));
+}
+
+static void use_interrupts(unsigned round)
+{
+    uint32_t set[5] = {20, 0x24, round & 1 ? WB_MSIX : WB_INTX, 0, 1};
+    int fd = eventfd(0, EFD_CLOEXEC);
+
+    CHECK(!ask(pair[0], 8, set, sizeof set, &fd, 1, NULL, NULL));
+    if (set[2] == WB_INTX) {
+        set[1] = 0x14;
+        CHECK(!ask(pair[0], 8, set, sizeof set, &fd, 1, NULL, NULL));
+    }
+    set[1] = round & 2 ? 0x9 : 0x21;
+    CHECK(!ask(pair[0], 8, set, sizeof set, NULL, 0, NULL, NULL));
+    set[1] = set[2] == WB_INTX || round & 4 ? 0x11 : 0x24;
+    CHECK(!ask(pair[0], 8, set, sizeof set, NULL, 0, NULL, NULL));
+    close(fd);
+}
+
+static void use_regions(unsigned round)
+{
+    struct { uint64_t offset; uint32_t region, count; uint8_t data[48]; } access = {round % 32, WB_BAR0, 48, {0}};
+    const uint32_t size = 16;
+
+    CHECK(!ask(pair[0], 9, &access, size, NULL, 0, NULL, NULL));
+    CHECK(!ask(pair[0], 10, &access, size + 48, NULL, 0, NULL, NULL));
+    access.offset = 4;
+    access.region = WB_CONFIG;
+    access.count = 2;
+    access.data[0] = 4;
+    access.data[1] = round & 1 ? 4 : 0;
+    CHECK(!ask(pair[0], 10, &access, size + 2, NULL, 0, NULL, NULL));
+}
+
+int main(int count, char **arguments)
+{
+    void *(*const bodies[])(void *) = {serve, interrupt, touch, watch, copy};
+    unsigned rounds = count > 1 ? (unsigned)atoi(arguments[1]) : 200;
+    pthread_t threads[5];
+    struct stub stub;
+    int file = memory_file(3 * 4096);
+
+    device = make_device(&stub);
+    CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
+    for (int i = 0; i < 5; i++)
+        CHECK(!pthread_create(&threads[i], NULL, bodies[i], NULL));
+    CHECK(!ask(pair[0], 1, "\0\0\0", 4, NULL, 0, NULL, NULL));
+    for (unsigned i = 0; i < rounds; i++) {
+        use_regions(i);
+        use_interrupts(i);
+        map_and_unmap(file, i % 4 == 0);
+    }
+    shutdown(pair[0], SHUT_RDWR);
+    CHECK(!pthread_join(threads[0], NULL));
+    __atomic_store_n(&over, 1, __ATOMIC_RELAXED);
+    for (int i = 1; i < 5; i++)
+        CHECK(!pthread_join(threads[i], NULL));
+    CHECK(!wb_dma_list(device, NULL, 0) && stub.hooks > 0);
+    close(pair[0]);
+    close(pair[1]);
+    close(file);
+    wb_device_free(device);
+    return 0;
+}
