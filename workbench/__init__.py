@@ -3,6 +3,7 @@
 Public names; each is documented where it is defined.
 """
 
+from .capabilities import Capability, PowerManagement, VendorSpecific
 from .client import Client
 from .device import Device
 from .errors import (
@@ -17,7 +18,7 @@ from .errors import (
 from .hooks import Access
 from .interrupts import Interrupts, IrqOutcome
 from .log import AccessLog
-from .pci import Capability, PciId, PowerManagement, VendorSpecific
+from .pci import PciId
 from .registers import Bar, Field, Register
 from .server import Server
 from .vm import VM, doctor

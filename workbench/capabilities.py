@@ -138,7 +138,7 @@ def _free(one: Capability, taken: list[tuple[int, int, str]], problems: list[str
 def capability_registers(capabilities: Sequence[Capability], starts: Sequence[int]) -> dict[str, Register]:
     """Return every register of the list, headers included, named and placed in the config space."""
     registers: dict[str, Register] = {}
-    following = [*starts[1:], 0]
+    following = [*starts[1:], 0][: len(starts)]
     for one, start, after in zip(capabilities, starts, following, strict=True):
         prefix = one.name
         number = 1

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from . import lint as linter
 from . import pci
+from .capabilities import Capability
 from .dma import DmaMemory
 from .engine import check, ffi, lib
 from .errors import DescriptionError, StateError
@@ -63,7 +64,7 @@ class Device:
 
     id: ClassVar[pci.PciId]
     irq: Any = Interrupts()
-    capabilities: ClassVar[Sequence[pci.Capability]] = ()
+    capabilities: ClassVar[Sequence[Capability]] = ()
     bars: ClassVar[Mapping[int, type[Bar]]] = {}
     blocks: ClassVar[Mapping[int, Block]] = {}
     class_hooks: ClassVar[Sequence[tuple[Register, str, str]]] = ()
@@ -111,7 +112,8 @@ class Device:
         self.irq = InterruptLine(self._handle, type(self).irq)
         self.irq.origin = self._origin
         for index, count in enumerate(type(self).irq.counts()):
-            check(lib.wb_irq_add(self._handle, index, count), "interrupts")
+            if count:
+                check(lib.wb_irq_add(self._handle, index, count), "interrupts")
         self.config: BlockHandle = self._add_regions()
         for register, slot, function in self.class_hooks:
             self._hook_by_description(register, slot, getattr(type(self), function))
@@ -134,7 +136,7 @@ class Device:
         for index, block in self.blocks.items():
             if block.registers.get(register.name) is register:
                 for element in range(register.count):
-                    self.hooks.set(index, register, element, slot, function)
+                    self.hooks.set(index, register, element, slot, function, logged=False)
 
     # -- what a person may override --
 

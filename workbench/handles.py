@@ -148,13 +148,12 @@ class Number:
 class FieldHandle(Number):
     """One field of one register of one device. ``value`` peeks and pokes its bits alone."""
 
-    __slots__ = ("__doc__", "description", "name", "register")
+    __slots__ = ("description", "name", "register")
 
     def __init__(self, register: "RegisterHandle", description: Field) -> None:
         self.register = register
         self.description = description
         self.name = f"{register.name}.{description.name}"
-        self.__doc__ = description.doc
 
     @property
     def value(self) -> int:
@@ -291,7 +290,9 @@ class RegisterHandle(Number):
         fields = "".join(f" {name}={text}" for name, text in register.decode(value).items())
         place = f"{self._region.block.name}+{self.offset:#x}"
         digits = 2 + register.width // 4
-        return f"<Register {self.name} @ {place} {register.mode} {value:#0{digits}x}{fields}>"
+        modes = {field.mode for field in register.fields.values()} or {register.mode}
+        mode = "/".join(sorted(map(str, modes)))
+        return f"<Register {self.name} @ {place} {mode} {value:#0{digits}x}{fields}>"
 
 
 class RegisterArray:

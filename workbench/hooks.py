@@ -11,6 +11,7 @@ logged once per place and then counted.
 import contextlib
 import inspect
 import logging
+import operator
 import threading
 import traceback
 from collections import Counter
@@ -26,6 +27,7 @@ __all__ = ["Access", "Hook", "Hooks"]
 READ, WRITE = "read", "write"
 BITS = {READ: lib.WB_HOOK_READ, WRITE: lib.WB_HOOK_WRITE}
 ORIGINS = ("guest", "notebook", "device")
+DEPTH_LIMIT = 32  # of hooks that touch hooked registers; well before Python's own limit
 CACHE_LIMIT = 4096  # distinct (offset, size) pairs remembered before starting afresh
 
 
@@ -103,11 +105,15 @@ class HookFailure(NamedTuple):
 
 
 def accepted_arguments(name: str, function: Callable[..., Any]) -> int:
-    """Return how many of (device, access) the function takes: 1 or 2; DescriptionError otherwise."""
+    """Return how many of (device, access) the function takes: 1 or 2; DescriptionError otherwise.
+
+    Parameters with defaults are the user's own, as in ``lambda device, n=n: n``.
+    """
     if not callable(function):
         raise DescriptionError(name, [f"a hook must be a function, not {function!r}"])
     signature = inspect.signature(function)
-    for count in (2, 1):
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
+    for count in (2, 1) if variadic else (1, 2):
         try:
             signature.bind(*range(count))
         except TypeError:
@@ -135,6 +141,7 @@ class Hooks:
         self._running = threading.RLock()
         self._swapping = threading.Lock()  # apart, so that a hook that never returns can be replaced
         self._thread = 0
+        self._depth = 0
         self.interrupted = False
         self.on_change: Callable[[], None] = lambda: None
 
@@ -158,10 +165,17 @@ class Hooks:
         return self._thread == threading.get_ident()
 
     def set(
-        self, region: int, register: Register, index: int, slot: str, function: Callable[..., Any]
+        self,
+        region: int,
+        register: Register,
+        index: int,
+        slot: str,
+        function: Callable[..., Any],
+        logged: bool = True,
     ) -> Hook:
         """Put ``function`` in a slot ("read" or "write") and return the Hook with its new revision.
 
+        Logged as a swap, unless it is only part of the description (``logged=False``).
         Raises DescriptionError when the function cannot be called with (device) or (device, access).
         """
         name = f"{self._blocks[region].name}.{register.element_name(index)}"
@@ -171,7 +185,7 @@ class Hooks:
             self._revisions[key] += 1
             hook.revision = min(self._revisions[key], 0xFFFF)
             self._table[key] = hook
-            self._changed(region, hook, 1)
+            self._changed(region, hook, 1, logged)
         return hook
 
     def remove(self, region: int, register: Register, index: int, slot: str) -> None:
@@ -179,13 +193,13 @@ class Hooks:
         with self._swapping:
             hook = self._table.pop((region, register.element_offset(index), slot), None)
             if hook is not None:
-                self._changed(region, hook, 0)
+                self._changed(region, hook, 0, True)
 
     def get(self, region: int, register: Register, index: int, slot: str) -> Hook | None:
         """Return the Hook in force in a slot, or None."""
         return self._table.get((region, register.element_offset(index), slot))
 
-    def _changed(self, region: int, hook: Hook, on: int) -> None:
+    def _changed(self, region: int, hook: Hook, on: int, logged: bool) -> None:
         size = hook.register.size
         self._plans = {}
         lib.wb_region_hook(self._handle, region, hook.offset, size, BITS[hook.slot], on)
@@ -193,7 +207,8 @@ class Hooks:
             "kind": lib.WB_KIND_SWAP, "origin": lib.WB_NOTEBOOK, "region": region, "offset": hook.offset,
             "size": size, "revision": hook.revision if on else 0,
         }  # fmt: skip
-        lib.wb_log_add(self._handle, ffi.new("wb_record *", record))
+        if logged:
+            lib.wb_log_add(self._handle, ffi.new("wb_record *", record))
         self.on_change()
 
     def run(self, access: Any) -> None:
@@ -212,10 +227,12 @@ class Hooks:
     def _here(self) -> Iterator[None]:
         with self._running:
             outer, self._thread = self._thread, threading.get_ident()
+            self._depth += 1
             try:
                 yield
             finally:
                 self._thread = outer
+                self._depth -= 1
 
     def _plan(self, access: Any) -> tuple[Hook, ...]:
         plans = self._plans
@@ -236,6 +253,8 @@ class Hooks:
     def _call(self, hook: Hook, access: Any) -> bool:
         hook.calls += 1
         try:
+            if self._depth > DEPTH_LIMIT:
+                raise RecursionError(f"hooks touch registers that have hooks, {DEPTH_LIMIT} deep")
             seen = self._describe(hook, access)
             result = hook.function(self._device) if hook.takes == 1 else hook.function(self._device, seen)
             if result is not None and hook.slot == READ:
@@ -272,14 +291,14 @@ class Hooks:
         return seen
 
     def _store(self, hook: Hook, region: int, result: Any) -> None:
-        value, whole = int(result), (1 << 8 * hook.register.size) - 1
+        value, whole = operator.index(result), (1 << 8 * hook.register.size) - 1
         if not 0 <= value <= whole:
             raise ValueError(
                 f"{hook.name}.on_read returned {value:#x}, which does not fit {hook.register.width} bits"
             )
-        lib.wb_region_poke(
-            self._handle, region, lib.WB_VALUE, hook.offset, value, whole, hook.register.size, lib.WB_DEVICE
-        )
+        # Not a poke of its own in the log: the read's record shows the value.
+        data = value.to_bytes(hook.register.size, "little")
+        lib.wb_region_set(self._handle, region, lib.WB_VALUE, hook.offset, data, len(data))
 
     def fail(self, name: str, error: BaseException) -> None:
         """Count what a hook raised; log its traceback the first time it happens in that place."""

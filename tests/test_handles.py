@@ -1,0 +1,138 @@
+"""Bars, registers and fields seen through one device."""
+
+import enum
+
+import pytest
+
+import workbench as wb
+
+
+class Speed(enum.IntEnum):
+    SLOW = 0
+    FAST = 2
+
+
+class Lamp(wb.Device):
+    """A device with one of everything."""
+
+    id = wb.PciId(vendor=0x1234, device=0x0B11)
+
+    class bar0(wb.Bar, size=4096):
+        CTRL = wb.Register(0x00, ON=wb.Field(0), SPEED=wb.Field(1, 2, enum=Speed), LEVEL=wb.Field(8, 8), doc="Control")
+        STATUS = wb.Register(0x04, LIT=wb.Field(0, mode="ro"), DONE=wb.Field(1, mode="w1c"))
+        COUNT = wb.Register(0x08, mode="rc", reset=7)
+        RX = wb.Register(0x0C, 8, "ro", reset=0x11)
+        TX = wb.Register(0x0C, 8, "wo")
+        WIDE = wb.Register(0x10, 64)
+        DB = wb.Register(0x100, 16, count=4, stride=8)
+
+
+@pytest.fixture
+def lamp():
+    with Lamp() as device:
+        yield device
+
+
+def test_assigning_pokes_and_reading_peeks(lamp):
+    lamp.bar0.CTRL = 0x0301
+    assert lamp.bar0.CTRL.value == 0x0301
+    lamp.bar0.CTRL.LEVEL = 0x7F
+    assert lamp.bar0.CTRL == 0x7F01
+    lamp.bar0.COUNT += 3
+    assert [lamp.bar0.COUNT.value, lamp.bar0.COUNT.value] == [10, 10]  # a peek has no side effect
+    assert lamp.bar0.CTRL.ON and not lamp.bar0.STATUS.DONE
+
+
+def test_reading_and_writing_as_the_guest_follows_the_rules(lamp):
+    assert [lamp.bar0.COUNT.read(), lamp.bar0.COUNT.read()] == [7, 0]
+    lamp.bar0.STATUS.DONE = 1
+    lamp.bar0.STATUS.write(0x3)
+    assert lamp.bar0.STATUS.value == 0
+    lamp.bar0.CTRL.write(0xFF, size=1)
+    assert lamp.bar0.CTRL.value == 0x07  # bits 3 to 7 belong to no field
+
+
+def test_a_read_only_and_a_write_only_register_share_an_offset(lamp):
+    lamp.bar0.TX.write(0x55)
+    assert (lamp.bar0.RX.value, lamp.bar0.TX.value, lamp.bar0.RX.read()) == (0x11, 0x55, 0x11)
+    lamp.bar0.RX = 0x22
+    lamp.bar0.TX = 0x66
+    assert (lamp.bar0.RX.value, lamp.bar0.TX.value) == (0x22, 0x66)
+
+
+def test_enum_names_go_in_and_come_out(lamp):
+    lamp.bar0.CTRL.SPEED = "FAST"
+    assert lamp.bar0.CTRL.SPEED.value is Speed.FAST
+    assert "SPEED=FAST" in repr(lamp.bar0.CTRL)
+    with pytest.raises(ValueError, match="names: SLOW, FAST"):
+        lamp.bar0.CTRL.SPEED = "WARP"
+
+
+def test_arrays_are_indexed(lamp):
+    lamp.bar0.DB[2] = 0xABCD
+    assert lamp.bar0.DB[2].offset == 0x110
+    assert lamp.bar0.peek(0x110, 2) == b"\xcd\xab"
+    assert [int(db) for db in lamp.bar0.DB] == [0, 0, 0xABCD, 0]
+    assert lamp.bar0.DB[-1].name == "bar0.DB[3]"
+    with pytest.raises(AttributeError, match="element of the array DB"):
+        lamp.bar0.DB = 1
+
+
+def test_64_bits_fit(lamp):
+    lamp.bar0.WIDE = 2**64 - 1
+    assert lamp.bar0.WIDE.read() == 2**64 - 1
+
+
+@pytest.mark.parametrize("value", [-1, 1 << 32])
+def test_a_value_that_does_not_fit_is_refused(lamp, value):
+    with pytest.raises(ValueError, match=r"bar0\.CTRL"):
+        lamp.bar0.CTRL = value
+    with pytest.raises(ValueError, match=r"bar0\.CTRL"):
+        lamp.bar0.CTRL.write(value)
+
+
+def test_a_wrong_name_says_what_there_is(lamp):
+    with pytest.raises(AttributeError, match="no register 'CTLR'"):
+        lamp.bar0.CTLR = 1
+    with pytest.raises(AttributeError, match="fields: ON, SPEED, LEVEL"):
+        lamp.bar0.CTRL.OFF = 1
+    with pytest.raises(AttributeError, match="no field 'OFF'"):
+        lamp.bar0.CTRL.OFF  # noqa: B018
+
+
+def test_handles_count_like_numbers(lamp):
+    lamp.bar0.CTRL = 0x0A00
+    ctrl = lamp.bar0.CTRL
+    assert (ctrl + 1, 1 + ctrl, ctrl - 1, ctrl & 0xF00, ctrl | 1, ctrl ^ 1, ctrl >> 8, ctrl << 1) == (
+        0xA01, 0xA01, 0x9FF, 0xA00, 0xA01, 0xA01, 0xA, 0x1400)  # fmt: skip
+    assert ctrl < 0xA01 <= ctrl + 1 and f"{ctrl:#06x}" == "0x0a00" and hex(ctrl) == "0xa00"
+
+
+def test_completion_and_repr_touch_nothing(lamp):
+    before = lamp.log.total
+    assert {"CTRL", "STATUS", "DB"} <= set(dir(lamp.bar0))
+    assert {"ON", "SPEED", "value", "on_write"} <= set(dir(lamp.bar0.CTRL))
+    assert "bar0.COUNT" in repr(lamp.bar0.COUNT) and repr(lamp.bar0) and repr(lamp.bar0.DB) and repr(lamp.bar0.CTRL.ON)
+    assert lamp.log.total == before
+    assert lamp.bar0.COUNT.value == 7
+
+
+def test_outside_the_bar_is_an_error(lamp):
+    for touch in (lamp.bar0.read, lamp.bar0.peek):
+        with pytest.raises(OSError, match="bar0 at 0xfff, 2 bytes"):
+            touch(4095, 2)
+    with pytest.raises(OSError, match="bar0 at 0x1000"):
+        lamp.bar0.write(4096, b"x")
+    with pytest.raises(OverflowError):
+        lamp.bar0.read(-1, 2)
+
+
+def test_bytes_can_be_poked_over_any_range(lamp):
+    lamp.bar0.poke(0x100, bytes(range(12)))
+    assert lamp.bar0.peek(0x100, 12) == bytes(range(12))
+
+
+def test_reset_of_one_register(lamp):
+    lamp.bar0.COUNT = 99
+    lamp.bar0.COUNT.reset()
+    assert lamp.bar0.COUNT.value == 7
