@@ -167,14 +167,20 @@ class LogView:
         return timeline.plot(self, **options)
 
     def __repr__(self) -> str:
-        shown = len(self) - min(len(self), _SHOWN)
-        lines = [str(record) for record in self[shown:]]
+        lines = [str(record) for record in self.newest(_SHOWN)]
         return "\n".join([f"{type(self).__name__}: {self.summary()}", *lines])
 
     def _repr_html_(self) -> str:
         from .views import html
 
         return html.log_table(self, _SHOWN)
+
+    def newest(self, most: int) -> list[Record]:
+        """Return the last records by the time they began: an access before what its hook did.
+
+        In the log itself a record stands where it was finished.
+        """
+        return sorted(self[-most:], key=lambda record: record.time)
 
     def summary(self) -> str:
         """Return the counts in words; dropped records are always mentioned."""

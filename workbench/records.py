@@ -168,7 +168,7 @@ class Record:
         revision = f"rev {self.revision}" if self.revision else ""
         latency = duration(self.latency) if self.latency else ""
         line = (
-            f"{self.elapsed / 1e6:>12.6f} ms  {self.origin:<8}  {self.kind:<9}  {self.register:<16}  "
+            f"{self.elapsed / 1e6:>12.6f} ms  {self.origin:<8}  {self.kind:<9}  {self.register:<20}  "
             f"{value:<10}  {self.text:<24}  {revision:<6}  {latency:>7}  {self.marks}"
         )
         return line.rstrip()

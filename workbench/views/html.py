@@ -102,9 +102,8 @@ def register_card(register: RegisterHandle) -> str:
 
 def log_table(log: LogView, most: int = 20) -> str:
     """Return the last ``most`` records of a log as an HTML table, with the counts above it."""
-    first = len(log) - min(len(log), most)
     cells = []
-    for record in log[first:]:
+    for record in log.newest(most):
         value = f"0x{record.value:0{2 * min(record.size, 8)}x}" if record.size else ""
         revision = f"rev {record.revision}" if record.revision else ""
         cells.append([
@@ -112,7 +111,7 @@ def log_table(log: LogView, most: int = 20) -> str:
             revision, f"{record.latency / 1e3:.1f}" if record.latency else "", record.marks,
         ])  # fmt: skip
     titles = ["ms", "origin", "kind", "register", "value", "what changed", "hook", "µs", ""]
-    more = f", the last {len(cells)} shown" if first else ""
+    more = f", the last {len(cells)} shown" if len(log) > len(cells) else ""
     dropped = ' class="w"' if log.dropped else ""
     head = f"<div><b>{len(log):,} records</b>{more}, <span{dropped}>{log.dropped:,} dropped</span></div>"
     return f'<div class="wb">{STYLE}{head}{_table(titles, cells) if cells else ""}</div>'

@@ -1,0 +1,133 @@
+"""The cards: what they say about a device, that they never touch it, and that they escape."""
+
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from typing import Any
+
+import pytest
+
+import workbench as wb
+from workbench.views.html import device_card, device_text, register_card
+
+
+class Lamp(wb.Device):
+    """A lamp <for tests>."""
+
+    id = wb.PciId(vendor=0x1234, device=0x0B11, class_code=0xFF0000)
+    irq = wb.Interrupts(intx=True)
+
+    class bar0(wb.Bar, size=4096):
+        CTRL = wb.Register(0x00, reset=2, ON=wb.Field(0), MODE=wb.Field(1, 2, enum={"SLOW": 0, "FAST<1>": 1}))
+        COUNT = wb.Register(0x04, mode="rc", reset=7, doc="Cleared & read.\nMore.")
+        DATA = wb.Register(0x10, width=8, count=70)
+
+    class bar2(wb.Bar, size=256, kind="io"):
+        PORT = wb.Register(0x00, width=8)
+
+
+@pytest.fixture
+def lamp() -> Iterator[Lamp]:
+    with Lamp(name="lamp") as device:
+        yield device
+
+
+class Checker(HTMLParser):
+    """Fails on tags that are not closed in order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def check(html: str) -> str:
+    checker = Checker()
+    checker.feed(html)
+    assert not checker.open
+    return re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
+
+
+def test_the_text_says_who_the_device_is_and_what_it_holds(lamp: Lamp) -> None:
+    text = device_text(lamp)
+    assert text.startswith("lamp · A lamp <for tests>.")
+    for words in (
+        "1234:0b11, class ff0000",
+        "bar0 4 KiB 32-bit memory",
+        "bar2 256 bytes I/O",
+        "not served: dev.serve() starts it",
+        "none, C answers everything",
+        "0 dropped",
+        "INTA",
+    ):
+        assert words in text, words
+    assert re.search(r"0x00 +CTRL +rw +0x00000002 +ON=0 MODE=FAST<1> +C$", text, re.MULTILINE)
+    assert repr(lamp) == device_text(lamp)
+
+
+def test_a_long_block_is_cut_in_text_and_folded_in_html(lamp: Lamp) -> None:
+    assert "… and 8 more" in device_text(lamp)
+    html = check(device_card(lamp))
+    assert "DATA[69]" in html
+    assert "<details><summary>bar0" in html
+    assert "<details open><summary>bar2" in html
+    assert "<details><summary>config" in html
+
+
+def test_the_card_is_sound_html_and_escapes_everything(lamp: Lamp) -> None:
+    html = check(device_card(lamp))
+    assert "A lamp &lt;for tests&gt;." in html
+    assert "MODE=FAST&lt;1&gt;" in html
+    assert "Cleared &amp; read." in html
+    assert "<script" not in html
+    check(register_card(lamp.bar0.CTRL))
+    check(lamp.log._repr_html_())
+
+
+def test_displaying_runs_no_hook_and_changes_nothing(lamp: Lamp) -> None:
+    calls: list[str] = []
+    lamp.bar0.COUNT.on_read(lambda device: calls.append("read"))
+    before = lamp.log.total
+    device_card(lamp), device_text(lamp), register_card(lamp.bar0.COUNT)
+    assert calls == []
+    assert lamp.log.total == before
+    assert lamp.bar0.COUNT == 7
+
+
+def test_the_card_says_who_answers_and_what_went_wrong(lamp: Lamp) -> None:
+    @lamp.bar0.CTRL.on_write
+    def broken(device: Any) -> None:
+        raise ValueError("<b>no</b>")
+
+    for _ in range(3):
+        lamp.bar0.CTRL.write(1)
+    html = check(device_card(lamp))
+    assert "Python on_write rev 1" in html
+    assert "bar0.CTRL.on_write raised, 3 times" in html
+    assert "&lt;b&gt;no&lt;/b&gt;" in html
+    assert "! 1 in Python, C answers the rest; 3 errors" in html
+    assert "! 1 in Python, C answers the rest; 3 errors" in device_text(lamp)
+
+
+def test_the_card_follows_the_server(lamp: Lamp) -> None:
+    server = lamp.serve()
+    assert f"on {server.path}" in device_text(lamp)
+    guest = lamp.connect()
+    assert "attached on" in device_text(lamp)
+    guest.disconnect()
+    lamp.close()
+    assert re.search(r"server +closed", device_text(lamp))
+    assert "closed" in check(device_card(lamp))
+
+
+def test_a_register_card_lists_its_fields(lamp: Lamp) -> None:
+    html = check(register_card(lamp.bar0.CTRL))
+    assert "bar0.CTRL" in html
+    assert "[2:1]" in html
+    assert "FAST&lt;1&gt;" in html
+    assert "reset 0x00000002" in html
