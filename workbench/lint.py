@@ -138,8 +138,8 @@ def _capability_problems(config: bytes, found: list[tuple[int, int]]) -> Iterato
         port = config[at + 2] >> 4
         if cap_id == PCIE and port not in (0, 1, 9):
             yield (
-                f"PCI Express port type {port} at {at + 2:#x}: QEMU refuses it; make it 0 (endpoint), 1 (legacy)"
-                " or 9 (root complex integrated)"
+                f"PCI Express port type {port} at {at + 2:#x}: QEMU refuses it; make it 0 (endpoint),"
+                " 1 (legacy) or 9 (root complex integrated)"
             )
 
 
