@@ -17,7 +17,8 @@ ALLOWED: dict[str, set[str]] = {
     "mistakes": {"modes", "registers", "fields"},
     "fields": {"errors", "mistakes", "modes", "planes"},
     "registers": {"errors", "mistakes", "modes", "planes", "fields"},
-    "pci": {"errors", "registers"},
+    "capabilities": {"registers"},
+    "pci": {"capabilities", "errors", "registers"},
     "lint": set(),
     "protocol": {"errors"},
     "wire": {"protocol"},
@@ -31,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "device": {
         "registers",
         "pci",
+        "capabilities",
         "lint",
         "interrupts",
         "dma",
