@@ -194,6 +194,7 @@ class RegisterHandle(Number):
             __doc__=description.doc,
             _region=region,
             _latched=latched,
+            _stored=description.stored_mask,  # a write-only register leaves its neighbour's bits alone
         )
         for name, field in description.fields.items():
             self.fields[name] = vars(self)[name] = FieldHandle(self, field)
@@ -206,6 +207,7 @@ class RegisterHandle(Number):
     fields: dict[str, FieldHandle]
     _region: Region
     _latched: int
+    _stored: int
 
     def __getattr__(self, name: str) -> Any:
         known = ", ".join(self.fields) or "none"
@@ -229,7 +231,7 @@ class RegisterHandle(Number):
         size, latched = self.description.size, self._latched
         value = self._region.peek(self.offset, size)
         if latched:
-            value = value & ~latched | self._region.peek(self.offset, size, lib.WB_LATCH) & latched
+            value = value & self._stored | self._region.peek(self.offset, size, lib.WB_LATCH) & latched
         return value
 
     def poke(self, value: int, mask: int | None = None) -> None:
@@ -241,8 +243,8 @@ class RegisterHandle(Number):
         if not 0 <= value <= whole:
             raise ValueError(f"{self.name} is {self.description.width} bits wide: {value:#x} does not fit")
         mask = whole if mask is None else mask & whole
-        if mask & ~self._latched or not mask:
-            self._region.poke(self.offset, size, value, mask & ~self._latched)
+        if mask & self._stored or not mask:
+            self._region.poke(self.offset, size, value, mask & self._stored)
         if mask & self._latched:
             self._region.poke(self.offset, size, value, mask & self._latched, lib.WB_LATCH)
 
