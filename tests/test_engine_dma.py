@@ -1,0 +1,221 @@
+"""Guest memory through memfds: what may be mapped, what may be copied, and what happens meanwhile."""
+
+import fcntl
+import os
+import tempfile
+import threading
+from collections.abc import Iterator
+
+import pytest
+from engine_kit import Engine, open_fds
+
+from workbench.engine import ffi, lib
+
+READ, WRITE, BOTH = 1, 2, 3
+PAGE = 4096
+
+
+class Memory:
+    """An engine and a memfd of 4 pages to map from."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.file = os.memfd_create("guest")
+        os.ftruncate(self.file, 4 * PAGE)
+
+    def map(self, iova: int, size: int = PAGE, offset: int = 0, flags: int = BOTH, fd: int | None = -2) -> int:
+        wanted = ffi.new("wb_dma_range *", {"iova": iova, "size": size, "offset": offset, "flags": flags})
+        given = -1 if fd is None else os.dup(self.file if fd == -2 else fd)
+        return lib.wb_dma_map(self.engine.device, wanted, given)
+
+    def unmap(self, iova: int, size: int = PAGE) -> int:
+        return lib.wb_dma_unmap(self.engine.device, iova, size, 0)
+
+    def read(self, iova: int, size: int) -> bytes | int:
+        data = ffi.new("uint8_t[]", max(size, 1))
+        result = lib.wb_dma_read(self.engine.device, iova, data, size)
+        return result or bytes(ffi.buffer(data, size))
+
+    def write(self, iova: int, data: bytes) -> int:
+        return lib.wb_dma_write(self.engine.device, iova, data, len(data))
+
+    def list(self) -> list[tuple[int, int]]:
+        room = ffi.new("wb_dma_range[]", 16)
+        return [(room[i].iova, room[i].size) for i in range(lib.wb_dma_list(self.engine.device, room, 16))]
+
+
+@pytest.fixture
+def memory() -> Iterator[Memory]:
+    with Engine() as engine:
+        handle = Memory(engine)
+        yield handle
+        os.close(handle.file)
+
+
+def test_copies_go_to_the_guests_file_and_back(memory: Memory) -> None:
+    assert memory.map(0x10000, offset=PAGE) == 0
+    assert memory.write(0x10010, b"0123456789") == 0
+    assert os.pread(memory.file, 10, PAGE + 0x10) == b"0123456789"
+    assert memory.read(0x10012, 3) == b"234"
+    mapped, written, read = memory.engine.records()
+    assert (mapped.kind, mapped.offset, mapped.value) == (lib.WB_KIND_MAP, 0x10000, PAGE)
+    assert (written.kind, written.offset, written.size) == (lib.WB_KIND_DMA_WRITE, 0x10010, 10)
+    assert written.value.to_bytes(8, "little") == b"01234567"
+    assert (read.kind, read.value.to_bytes(8, "little"), read.flags) == (lib.WB_KIND_DMA_READ, b"234".ljust(8, b"\0"), 0)
+
+
+def test_a_copy_crosses_adjacent_ranges_and_stops_at_a_gap(memory: Memory) -> None:
+    for page in (0, 1, 3):
+        assert memory.map(page * PAGE, offset=(3 - page) * PAGE) == 0
+    data = bytes(range(256)) * 32
+    assert memory.write(0, data) == 0
+    assert os.pread(memory.file, PAGE, 3 * PAGE) + os.pread(memory.file, PAGE, 2 * PAGE) == data
+    os.pwrite(memory.file, bytes(4 * PAGE), 0)
+    assert memory.write(PAGE, data) == -14
+    assert memory.read(4 * PAGE - 1, 2) == -14
+    assert not any(os.pread(memory.file, 4 * PAGE, 0))
+
+
+def test_addresses_up_to_the_last_byte(memory: Memory) -> None:
+    top = (1 << 64) - PAGE
+    assert memory.map(top) == 0
+    assert memory.write((1 << 64) - 2, b"ab") == 0
+    assert memory.read((1 << 64) - 2, 2) == b"ab"
+    assert memory.read((1 << 64) - 2, 3) == -14
+    assert memory.unmap(top) == 0
+
+
+@pytest.mark.parametrize(
+    ("iova", "size", "offset", "flags"),
+    [
+        (0, 0, 0, BOTH),
+        (1, PAGE, 0, BOTH),
+        (0, PAGE + 1, 0, BOTH),
+        (0, PAGE, 512, BOTH),
+        (0, PAGE, 4 * PAGE, BOTH),
+        (0, 5 * PAGE, 0, BOTH),
+        (0, PAGE, (1 << 64) - PAGE, BOTH),
+        (0, 1 << 63, 1 << 63, BOTH),
+        ((1 << 64) - PAGE, 2 * PAGE, 0, BOTH),
+        (0, PAGE, 0, 8),
+    ],
+)
+def test_a_wrong_map_is_refused_and_its_file_closed(memory: Memory, iova: int, size: int, offset: int, flags: int) -> None:
+    before = open_fds()
+    assert memory.map(iova, size, offset, flags) == -22
+    assert (open_fds(), memory.list()) == (before, [])
+
+
+def test_overlap_is_refused_and_an_identical_map_is_a_success(memory: Memory) -> None:
+    assert memory.map(0x2000, 2 * PAGE) == 0
+    before = open_fds()
+    assert memory.map(0x2000, 2 * PAGE) == 0
+    for iova, size, offset in ((0x1000, 2 * PAGE, 0), (0x3000, PAGE, 0), (0x2000, 2 * PAGE, PAGE), (0, 4 * PAGE, 0)):
+        assert memory.map(iova, size, offset) == -17
+    assert memory.map(0x2000, 2 * PAGE, fd=None) == -17
+    assert memory.map(0x2000, 2 * PAGE, flags=READ) == -17
+    assert open_fds() == before
+    assert memory.list() == [(0x2000, 2 * PAGE)]
+    assert memory.map(0x1000) == memory.map(0x4000) == 0
+
+
+def test_unmap_wants_an_exact_match(memory: Memory) -> None:
+    assert memory.map(0x2000, 2 * PAGE) == 0
+    assert [memory.unmap(0x2000), memory.unmap(0x3000), memory.unmap(0x1000, 3 * PAGE)] == [-2, -2, -2]
+    assert memory.unmap(0x2000, 2 * PAGE) == 0
+    assert memory.engine.last().kind == lib.WB_KIND_UNMAP
+    assert memory.read(0x2000, 1) == -14
+
+
+def test_permissions_and_ranges_without_a_file(memory: Memory) -> None:
+    assert memory.map(0, flags=READ) == memory.map(PAGE, fd=None) == memory.map(2 * PAGE, flags=WRITE) == 0
+    assert memory.write(0, b"x") == memory.read(2 * PAGE, 1) == -1
+    assert memory.read(PAGE, 1) == memory.read(PAGE - 1, 2) == -6
+    assert memory.read(0, 0) == b""
+
+
+def test_bus_master_gates_every_copy(memory: Memory) -> None:
+    memory.engine.memory(lib.WB_CONFIG, 256)
+    assert memory.map(0) == 0
+    assert memory.read(0, 1) == memory.write(0, b"x") == -13
+    memory.engine.write(lib.WB_CONFIG, 4, b"\x04")
+    assert memory.read(0, 1) == b"\0"
+
+
+def test_a_truncated_file_is_an_error_and_does_not_grow(memory: Memory) -> None:
+    assert memory.map(0, 4 * PAGE) == 0
+    os.ftruncate(memory.file, PAGE + 5)
+    assert memory.write(PAGE, b"12345") == 0
+    assert memory.write(PAGE + 1, b"12345") == memory.read(2 * PAGE, 1) == -5
+    assert os.fstat(memory.file).st_size == PAGE + 5
+
+
+def test_ranges_of_one_file_share_a_descriptor(memory: Memory) -> None:
+    before = open_fds()
+    for page in range(4):
+        assert memory.map(page * PAGE, offset=page * PAGE) == 0
+    assert open_fds() == before + 1
+    for page in range(4):
+        assert memory.unmap(page * PAGE) == 0
+    assert open_fds() == before
+
+
+def test_a_read_only_descriptor_is_not_shared_with_a_writable_one(memory: Memory) -> None:
+    readonly = os.open(f"/proc/self/fd/{memory.file}", os.O_RDONLY)
+    before = open_fds()
+    assert memory.map(0, fd=readonly, flags=BOTH) == -22
+    assert memory.map(0, fd=readonly, flags=READ) == memory.map(PAGE) == 0
+    assert open_fds() == before + 2
+    assert memory.write(PAGE, b"x") == 0
+    os.close(readonly)
+
+
+def test_only_regular_files_are_memory(memory: Memory) -> None:
+    reader, writer = os.pipe()
+    null = os.open("/dev/zero", os.O_RDWR)
+    with tempfile.TemporaryFile() as file:
+        file.truncate(PAGE)
+        assert memory.map(0, fd=file.fileno()) == 0
+        fcntl.fcntl(file, fcntl.F_SETFL, os.O_APPEND)
+        for fd in (reader, null, file.fileno()):
+            assert memory.map(PAGE, fd=fd) == -22
+    for fd in (reader, writer, null):
+        os.close(fd)
+
+
+@pytest.mark.slow
+def test_an_unmap_waits_for_copies_and_new_copies_do_not_see_the_range() -> None:
+    with Engine() as engine:
+        memory = Memory(engine)
+        size = 64 << 20
+        os.ftruncate(memory.file, size)
+        buffer = ffi.new("uint8_t[]", size)
+        results: list[int] = []
+
+        def copy() -> None:
+            while not results or results[-1] == 0:
+                results.append(lib.wb_dma_write(engine.device, 0, buffer, size))
+
+        assert memory.map(0, size) == 0
+        thread = threading.Thread(target=copy)
+        thread.start()
+        while not results:
+            assert lib.wb_log_wait(engine.device, lib.wb_log_count(engine.device), 10_000)
+        assert memory.unmap(0, size) == 0
+        unmapped = lib.wb_clock()
+        thread.join(10)
+        assert results[-1] == -14
+        assert all(r.time + r.latency <= unmapped for r in engine.records() if r.kind == lib.WB_KIND_DMA_WRITE)
+        os.close(memory.file)
+
+
+@pytest.mark.slow
+def test_65535_maps_of_one_memory_use_one_descriptor_and_no_more_fit(memory: Memory) -> None:
+    before = open_fds()
+    for page in range(lib.WB_MAX_MAPS):
+        assert memory.map(page * 2 * PAGE) == 0
+    assert memory.map(PAGE) == -28
+    assert open_fds() == before + 1
+    assert memory.write(65534 * 2 * PAGE, b"last") == 0
+    assert lib.wb_dma_unmap(memory.engine.device, 0, 0, 1) == 0
+    assert (open_fds(), memory.list()) == (before, [])
