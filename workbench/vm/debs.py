@@ -27,6 +27,8 @@ Progress = Callable[[str, float | None], object]
 MIRROR_VARIABLE = "PCI_WORKBENCH_DEBIAN_MIRROR"
 #: Unpacked Debian packages take up to this many times the size of the download (QEMU: 4.6).
 UNPACKED = 6
+#: Seconds for which the downloads of an interrupted fetch are kept, so that the next one goes on there.
+RESUME_WITHIN = 86400
 DEBIAN_SUITES = re.compile(
     r"(bullseye|bookworm|trixie|forky|duke|sid|(old)*stable|testing|unstable)(-updates)?/?$"
 )
@@ -105,11 +107,17 @@ class Debs:
     """apt with a private state under ``work``; use it in a ``with``, which holds a lock against a second one.
 
     ``suites`` (for example ``("trixie", "trixie-backports")``) are taken from the machine's Debian mirror;
-    without them the machine's own sources serve as they are. Raises `DebsError` for every failure.
+    without them the machine's own sources, under ``etc``, serve as they are. Every failure is a `DebsError`.
     """
 
-    def __init__(self, work: Path, suites: Sequence[str] = (), progress: Progress = silent) -> None:
-        self.work, self.suites, self.progress = work, tuple(suites), progress
+    def __init__(
+        self,
+        work: Path,
+        suites: Sequence[str] = (),
+        progress: Progress = silent,
+        etc: Path = Path("/etc/apt"),
+    ) -> None:
+        self.work, self.suites, self.progress, self.etc = work, tuple(suites), progress, etc
         self._lock = -1
 
     def __enter__(self) -> "Debs":
@@ -141,9 +149,10 @@ class Debs:
             fcntl.flock(self._lock, fcntl.LOCK_EX)
 
     def _forget_old_downloads(self) -> None:
-        """Drop downloads that an interrupted fetch left more than a day ago; younger ones are resumed."""
+        """Drop what an interrupted fetch left too long ago; younger downloads are resumed."""
         for path in (self.work / "archives").rglob("*.deb"):
-            if time.time() - path.stat().st_mtime > 86400:
+            # Not mtime: apt sets that to the server's date.
+            if time.time() - path.stat().st_ctime > RESUME_WITHIN:
                 path.unlink()
 
     @contextlib.contextmanager
@@ -172,6 +181,8 @@ class Debs:
             "Dir::Etc::parts": "-",
             "Dir::Etc::preferences": "-",
             "Dir::Etc::preferencesparts": "-",
+            "Dir::Etc::sourcelist": self.etc / "sources.list",
+            "Dir::Etc::sourceparts": self.etc / "sources.list.d",
         }
         if mirror is not None:
             keyring = debian_keyring()
@@ -239,7 +250,7 @@ class Debs:
                 "this machine's apt sources name no Debian mirror (is it Debian?): "
                 f"set {MIRROR_VARIABLE} to one"
             )
-            for mirror in debian_mirrors():
+            for mirror in debian_mirrors(self.etc):
                 self._configure(mirror)
                 try:
                     self._apt("apt-get", "update", "-q", "--error-on=any")
@@ -259,7 +270,11 @@ class Debs:
             command = ["apt-get", "install", "-qq", "-y", "--download-only", *options, *packages]
         else:
             command = ["apt-get", "download", "-qq", *options, *packages]
-        wanted = re.findall(r"(?m)^'[^']*' (\S+) (\d+)", self._apt(*command, "--print-uris"))
+        empty = self.work / "none"
+        (empty / "partial").mkdir(parents=True, exist_ok=True)
+        # Asked with an empty archive directory, because apt does not list what is there already.
+        listing = self._apt(*command, "--print-uris", "-o", f"Dir::Cache::archives={empty}", cwd=empty)
+        wanted = re.findall(r"(?m)^'[^']*' (\S+) (\d+)", listing)
         total = sum(int(size) for _, size in wanted)
         archives = self.work / "archives"
         self._refuse_small_disk(total)

@@ -112,7 +112,7 @@ def load_modules(directory: Path, wanted: Iterable[str]) -> dict[str, tuple[byte
 
 
 def build(guest: Guest, modules: Iterable[str] = (), files: Mapping[str, bytes] | None = None) -> bytes:
-    """Return the initramfs of ``guest`` that loads ``modules``, then runs the agent on the second serial port.
+    """Return the initramfs of ``guest`` that loads ``modules`` and runs the agent on the second serial port.
 
     ``files`` adds more (path → content, executable). Raises `VmError` for an unknown module.
     """

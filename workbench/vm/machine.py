@@ -97,7 +97,7 @@ class VM:
         self._progress = Progress() if progress is None else progress
         self._lock = threading.RLock()
         self._process: subprocess.Popen[bytes] | None = None
-        self._qmp: "Qmp | None" = None
+        self._qmp: Qmp | None = None
         self._texts: dict[str, str] = {}
 
     # --- start ---

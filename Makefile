@@ -1,0 +1,40 @@
+# Two commands on a fresh machine: `make lab` (the first notebook) and `make test` (everything).
+# Needs python3 (3.11 or newer), a C compiler and make; no root. All goes into .venv and the user's cache.
+
+PYTHON ?= python3
+VENV ?= .venv
+LAB_ARGS ?= notebooks/01-first-device.ipynb
+TEST_ARGS ?=
+BIN := $(VENV)/bin
+BOOTSTRAP := workbench/vm/bootstrap.py
+STAMP := $(VENV)/setup.stamp
+BUILT_FROM := pyproject.toml $(BOOTSTRAP) workbench/vm/debs.py workbench/engine/build.py \
+	$(wildcard workbench/engine/*.c workbench/engine/*.h)
+
+.PHONY: setup lab test demo lint clean
+
+setup: $(STAMP)
+
+$(STAMP): $(BUILT_FROM)
+	$(PYTHON) $(BOOTSTRAP) $(VENV)
+	@touch $@
+
+lab: setup
+	$(BIN)/jupyter lab $(LAB_ARGS)
+
+# The quick tests first: who breaks one need not wait for the machines.
+test: setup
+	$(BIN)/python -m pytest -m "not vm and not slow" $(TEST_ARGS)
+	$(BIN)/python -m pytest -m "slow and not vm" $(TEST_ARGS)
+	$(BIN)/workbench fetch
+	$(BIN)/python -m pytest -m vm $(TEST_ARGS)
+
+demo: setup
+	$(BIN)/workbench demo
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info workbench/engine/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,153 @@
+"""The life of a VM: start, reboot, end, and every way in which that fails."""
+
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from workbench import VM, StateError, VmError
+from workbench.vm import command, kit
+
+pytestmark = [pytest.mark.vm, pytest.mark.timeout(180)]
+
+MODULES = ("gpio-pci-idio-16",)
+
+
+def gone(pidfd: int, seconds: float = 10) -> bool:
+    """Say whether the process behind ``pidfd`` ends within ``seconds``."""
+    return bool(select.select([pidfd], [], [], seconds)[0])
+
+
+def test_modules_are_loaded_with_what_they_need_and_a_reboot_keeps_qemu() -> None:
+    with VM(modules=MODULES, accel="tcg") as vm:
+        pid = vm.pid
+        loaded = "cut -d' ' -f1 /proc/modules | sort"
+        assert vm.run(loaded).stdout.split() == ["gpio_idio_16", "gpio_pci_idio_16", "gpio_regmap"]
+        vm.run("touch /tmp/before")
+        vm.reboot()
+        assert vm.pid == pid
+        assert vm.run("ls /tmp").stdout == ""
+        assert vm.run(loaded).stdout.split() == ["gpio_idio_16", "gpio_pci_idio_16", "gpio_regmap"]
+        vm.powerdown()
+        assert not vm.alive
+    assert "reboot: Power down" in vm.console or "PM: Preparing" in vm.console
+    assert repr(vm) == "<VM not running, 0 devices>"
+    with pytest.raises(StateError, match="not running"):
+        vm.run("true")
+    vm.close()
+
+
+def test_a_guest_that_reboots_by_itself_says_so_and_stays_usable() -> None:
+    with VM(accel="tcg") as vm:
+        with pytest.raises(VmError, match="rebooted while it ran"):
+            vm.run("reboot -f; sleep 100")
+        assert vm.run("echo here").stdout == "here\n"
+
+
+def test_qemu_killed_from_outside_is_told_and_leaves_nothing() -> None:
+    with VM(accel="tcg") as vm:
+        assert vm.pid is not None
+        os.kill(vm.pid, signal.SIGKILL)
+        with pytest.raises((VmError, StateError)):
+            vm.run("sleep 100")
+        assert not vm.alive
+
+
+def test_two_machines_at_once() -> None:
+    with VM(accel="tcg") as one, VM(accel="tcg") as two:
+        one.run("hostname one")
+        two.run("hostname two")
+        assert [vm.run("hostname").stdout for vm in (one, two)] == ["one\n", "two\n"]
+        assert one.pid != two.pid
+
+
+def test_qemu_dies_with_a_process_that_is_killed() -> None:
+    code = (
+        "import sys, workbench\n"
+        "vm = workbench.VM(accel='tcg').start()\n"
+        "print(vm.pid, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as child:
+        assert child.stdout is not None
+        pidfd = os.pidfd_open(int(child.stdout.readline()))
+        try:
+            assert not gone(pidfd, 0)
+            child.kill()
+            assert gone(pidfd)
+        finally:
+            os.close(pidfd)
+
+
+def test_qemu_dies_with_a_process_that_forgets_it() -> None:
+    code = "import workbench\nvm = workbench.VM(accel='tcg').start()\nprint(vm.pid, flush=True)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert not Path(f"/proc/{done.stdout.strip()}").exists()
+
+
+def test_a_boot_that_takes_too_long_shows_the_console() -> None:
+    vm = VM(
+        accel="tcg", timeout=30, files={"sbin/agent": b"echo I am stuck >/dev/console; exec sleep 1000\n"}
+    )
+    vm.timeout = 8
+    with pytest.raises(VmError, match=r"did not boot within 8 s(.|\n)*I am stuck"):
+        vm.start()
+    assert not vm.alive
+
+
+def test_a_panic_is_told_at_once() -> None:
+    with pytest.raises(VmError, match=r"kernel panicked(.|\n)*Kernel panic - not syncing"):
+        VM(accel="tcg", append="rdinit=/none root=/dev/none", files={"init": b"no program"}).start()
+
+
+def test_what_qemu_says_is_in_the_error() -> None:
+    with pytest.raises(VmError, match=r"QEMU ended(.|\n)*no-such-device"):
+        VM(accel="tcg", extra_args=("-device", "no-such-device")).start()
+
+
+def test_a_module_that_does_not_exist_is_refused_before_the_start() -> None:
+    with pytest.raises(VmError, match="did you mean gpio_pci_idio_16"):
+        VM(modules=("gpio-pci-idio-61",)).start()
+
+
+def test_a_qemu_without_the_device_is_refused() -> None:
+    with pytest.raises(VmError, match=r"has no vfio-user-pci \(QEMU 10.1"):
+        VM(qemu="/bin/true").start()
+
+
+def test_the_trace_of_qemu_is_kept() -> None:
+    with VM(accel="tcg", trace="memory_region_ops_write") as vm:
+        pass
+    assert "memory_region_ops_write" in vm.trace_log
+
+
+def test_a_broken_kvm_is_left_for_tcg_with_one_line_and_remembered(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if command.kvm_problem() and not re.search("failed with it earlier", str(command.kvm_problem())):
+        pytest.skip(f"no KVM to try: {command.kvm_problem()}")
+    monkeypatch.setattr(command, "_mark", lambda: tmp_path / "kvm-broken")
+    said: list[str] = []
+    with VM(progress=lambda text, fraction=None: said.append(text)) as vm:
+        assert vm.run("echo up").stdout == "up\n"
+        if vm.accelerator == "kvm":
+            pytest.skip("KVM works here")
+    assert len([line for line in said if line.startswith("KVM does not work here")]) == 1
+    assert "failed with it earlier" in str(command.kvm_problem())
+    with pytest.raises(VmError, match="KVM was asked for but cannot be used"):
+        VM(accel="kvm").start()
+
+
+def test_the_kit_is_complete_and_the_fetched_qemu_runs() -> None:
+    qemu, guest = kit.fetch()
+    assert kit.fetch() == (qemu, guest)
+    assert guest.vmlinuz.name == f"vmlinuz-{guest.version}"
