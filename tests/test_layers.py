@@ -65,16 +65,17 @@ def module_of(path: Path) -> str:
     return "client" if name.startswith("client_") else name
 
 
+def for_types(tree: ast.Module) -> set[int]:
+    """Return the ids of the nodes that only a type checker sees."""
+    blocks = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.dump(n.test)]
+    return {id(node) for block in blocks for node in ast.walk(block)}
+
+
 def imports(path: Path) -> list[tuple[str, bool]]:
     """Return (module of ours, at import time) for every import in a file."""
     tree = ast.parse(path.read_text())
     inner = {id(node) for top in ast.walk(tree) if isinstance(top, ast.FunctionDef) for node in ast.walk(top)}
-    typed = {
-        id(node)
-        for top in ast.walk(tree)
-        if isinstance(top, ast.If) and "TYPE_CHECKING" in ast.dump(top.test)
-        for node in ast.walk(top)
-    }
+    typed = for_types(tree)
     depth = len(path.relative_to(PACKAGE).parts)
     found = []
     for node in ast.walk(tree):
@@ -116,8 +117,10 @@ def test_only_views_import_jupyter_or_matplotlib(path: Path) -> None:
         return
     heavy = {"IPython", "ipywidgets", "anywidget", "traitlets", "matplotlib", "ipykernel"}
     tree = ast.parse(path.read_text())
-    found = {a.name.split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
-    found |= {(n.module or "").split(".")[0] for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    typed = for_types(tree)
+    nodes = [node for node in ast.walk(tree) if id(node) not in typed]
+    found = {a.name.split(".")[0] for n in nodes if isinstance(n, ast.Import) for a in n.names}
+    found |= {(n.module or "").split(".")[0] for n in nodes if isinstance(n, ast.ImportFrom)}
     assert not found & heavy
 
 

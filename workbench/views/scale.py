@@ -15,7 +15,8 @@ from ..records import duration
 __all__ = ["TimeScale"]
 
 _PAUSE = 5e6  # ns: shorter pauses are never cut
-_RATIO = 2.0  # a pause is cut when it is this many times longer than all shorter ones together
+_SHARE = 0.03  # of the whole time: shorter pauses are never cut
+_RATIO = 50  # a pause is that many times longer than the time that usually passes between two records
 _MOST = 9  # cuts
 _LEAST, _GAP = 0.07, 0.02  # of the width: a part, at least; a cut
 _UNITS = (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0))
@@ -82,9 +83,8 @@ class TimeScale:
 
 def _pauses(gaps: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
     """Return the indexes of the gaps to cut, in order of time."""
-    rank = np.argsort(gaps, kind="stable")
-    shorter = np.concatenate([[0.0], np.cumsum(gaps[rank])[:-1]]) if len(gaps) else gaps
-    dominant = (gaps[rank] >= _PAUSE) & (gaps[rank] >= _RATIO * shorter) & (shorter > 0)
-    dominant[: max(0, len(gaps) - _MOST)] = False
-    found = np.flatnonzero(dominant)
-    return np.sort(rank[found[0] :]) if len(found) else np.empty(0, np.intp)
+    if len(gaps) < 3:
+        return np.empty(0, np.intp)
+    least = max(_PAUSE, _SHARE * gaps.sum(), _RATIO * float(np.median(gaps)))
+    longest = np.argsort(-gaps, kind="stable")[:_MOST]
+    return np.sort(longest[gaps[longest] >= least])

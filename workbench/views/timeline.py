@@ -90,9 +90,9 @@ def plot(
 
     ``registers``: draw these only (names or registers; interrupts, DMA and the like stay);
     ``last``: seconds before the newest record; ``order``: lanes by first "use" or by "address";
-    ``max_lanes``: registers beyond that, the least used, share one lane; ``cut_idle``: shorten long
-    pauses, marked where they are, so that bursts stay readable; ``size``: inches. Raises ValueError
-    for another ``order``.
+    ``max_lanes``: registers beyond that share one lane, config space and the least used first;
+    ``cut_idle``: shorten long pauses, marked where they are, so that bursts stay readable; ``size``:
+    inches. Raises ValueError for another ``order``.
     """
     if order not in ("use", "address"):
         raise ValueError(f'order is "use" or "address", not {order!r}')
@@ -139,8 +139,10 @@ def _lanes(
     rank = first if order == "use" else _addresses(records, first)
     lane_of = np.full(len(labels), -1)
     ordinary = [code for code in np.argsort(rank, kind="stable") if keep[code] and not special[code]]
-    busiest = set(sorted(ordinary, key=lambda code: -int(np.sum(codes == code)))[: most if most else None])
-    top = [code for code in ordinary if len(ordinary) <= most or code in busiest]
+    uses = np.bincount(codes, minlength=len(labels))
+    aside = [str(label).startswith("config.") for label in labels]
+    busiest = set(sorted(ordinary, key=lambda code: (aside[code], -uses[code]))[:most])
+    top = [code for code in ordinary if code in busiest]
     bottom = [code for code in np.argsort(first, kind="stable") if keep[code] and special[code]]
     names = [str(labels[code]) for code in top]
     lane_of[top] = np.arange(len(top))

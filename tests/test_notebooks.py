@@ -1,0 +1,188 @@
+"""The notebooks run: headless, twice in one kernel and in another order, and leave nothing behind."""
+
+import glob
+import os
+import random
+import select
+import signal
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parent.parent
+FIRST = ROOT / "notebooks" / "01-first-device.ipynb"
+TOGGLE = "0 0 0 1 1 1 0 0 0 1 1 1"
+PROBE = """
+import os, threading
+print(len(os.listdir("/proc/self/fd")), len(threading.enumerate()))
+"""
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+class Kernel:
+    """A notebook and the kernel it runs in."""
+
+    def __init__(self, path: Path, **env: str) -> None:
+        self.notebook = nbformat.read(path, 4)
+        self.client = NotebookClient(self.notebook, timeout=180, resources={"metadata": {"path": str(ROOT)}})
+        self.vm = False  #: whether a virtual machine can be had
+        self.env = {**os.environ, "PYTHONWARNINGS": "default", **env}
+
+    def __enter__(self) -> "Kernel":
+        self.client.create_kernel_manager()
+        self.client.start_new_kernel(env=self.env)
+        self.client.start_new_kernel_client()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.client._cleanup_kernel()
+
+    @property
+    def pid(self) -> int:
+        return int(self.client.km.provisioner.pid)
+
+    def run(self, cells: list[int]) -> dict[int, Any]:
+        """Execute cells by number; return their outputs. Raises CellExecutionError."""
+        return {n: self.client.execute_cell(self.notebook.cells[n], n).outputs for n in cells}
+
+    def ask(self, source: str) -> str:
+        cells = self.notebook.cells
+        cells.append(nbformat.v4.new_code_cell(source))
+        try:
+            return text(self.client.execute_cell(cells[-1], len(cells) - 1).outputs)
+        finally:
+            cells.pop()
+
+    @property
+    def code(self) -> list[int]:
+        return [n for n, cell in enumerate(self.notebook.cells) if cell.cell_type == "code"]
+
+    def find(self, words: str) -> int:
+        """Return the number of the cell that contains the words."""
+        return next(n for n in self.code if words in self.notebook.cells[n].source)
+
+
+def text(outputs: Any) -> str:
+    return "".join(out.text for out in outputs if out.output_type == "stream" and out.name == "stdout")
+
+
+def sockets(pid: int) -> list[str]:
+    roots = [f"{tempfile.gettempdir()}/workbench-{os.getuid()}"]
+    roots += [f"{root}/workbench" for root in [os.environ.get("XDG_RUNTIME_DIR")] if root]
+    return [path for root in roots for path in glob.glob(f"{root}/{pid}-*/*")]
+
+
+def users(word: str) -> list[int]:
+    """Return the processes that have the word in their command line."""
+    found = []
+    for path in glob.glob("/proc/[0-9]*/cmdline"):
+        try:
+            line = Path(path).read_bytes()
+        except OSError:
+            continue  # it ended meanwhile
+        if word.encode() in line:
+            found.append(int(path.split("/")[2]))
+    return found
+
+
+@pytest.fixture
+def nowhere(tmp_path: Path) -> dict[str, str]:
+    """An environment in which no virtual machine can be had: no programs, an empty cache."""
+    return {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
+
+
+@pytest.fixture(params=["software guest", pytest.param("virtual machine", marks=pytest.mark.vm)])
+def kernel(request: pytest.FixtureRequest, nowhere: dict[str, str]) -> Iterator[Kernel]:
+    vm = request.param == "virtual machine"
+    with Kernel(FIRST, **({} if vm else nowhere)) as kernel:
+        kernel.vm = vm
+        yield kernel
+
+
+def check_outputs(kernel: Kernel, outputs: dict[int, Any]) -> None:
+    assert TOGGLE in text(outputs[kernel.find("def twelve_reads")])
+    assert "after:  0x5a" in text(outputs[kernel.find('print("after: ')])
+    told = text(outputs[kernel.find("wb.VM(")])
+    assert TOGGLE in told
+    if kernel.vm:
+        assert "494f:0dc8" in told
+        assert "loopback: " + " ".join("1" * 12) in told
+    else:
+        assert told.startswith("No VM, so the software guest reads: ")
+    for words in ("last=600", "max_lanes"):
+        assert "image/png" in outputs[kernel.find(words)][-1].data
+    shown = outputs[kernel.find("dev.serve()")][-1].data
+    assert "listening on" in shown["text/plain"]
+    assert "494f:0dc8" in shown["text/html"]
+
+
+def test_a_notebook_runs_twice_in_one_kernel_then_in_any_order(kernel: Kernel) -> None:
+    check_outputs(kernel, kernel.run(kernel.code))
+    check_outputs(kernel, kernel.run(kernel.code))
+    before = kernel.ask(PROBE)
+    assert len(nbformat.writes(kernel.notebook)) < 1_000_000
+    shuffled = [n for n in kernel.code if not kernel.vm or "wb.VM(" not in kernel.notebook.cells[n].source]
+    random.Random(1).shuffle(shuffled)
+    kernel.run([*shuffled, kernel.find("dev = Gpio()")])
+    assert kernel.ask(PROBE) == before
+
+
+def test_a_kernel_that_ends_leaves_no_socket(nowhere: dict[str, str]) -> None:
+    with Kernel(FIRST, **nowhere) as kernel:
+        kernel.run(kernel.code[:3])
+        pid = kernel.pid
+        assert len(sockets(pid)) == 1
+    assert sockets(pid) == []
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_a_kernel_that_restarts_leaves_no_socket(nowhere: dict[str, str]) -> None:
+    with Kernel(FIRST, **nowhere) as kernel:
+        kernel.run(kernel.code[:3])
+        old = kernel.pid
+        kernel.client.km.restart_kernel(now=False)
+        kernel.client.kc.wait_for_ready(timeout=30)
+        assert sockets(old) == []
+        kernel.run(kernel.code[:4])
+        assert len(sockets(kernel.pid)) == 1
+
+
+def test_what_a_killed_kernel_left_is_removed_by_the_next(nowhere: dict[str, str]) -> None:
+    with Kernel(FIRST, **nowhere) as kernel:
+        kernel.run(kernel.code[:3])
+        killed = kernel.pid
+        os.kill(killed, signal.SIGKILL)
+    with Kernel(FIRST, **nowhere) as kernel:
+        kernel.run(kernel.code[:4])
+        assert sockets(killed) == []
+
+
+@pytest.mark.vm
+def test_a_killed_kernel_takes_its_virtual_machine_along() -> None:
+    with Kernel(FIRST) as kernel:
+        kernel.run(kernel.code[:3])
+        kernel.ask("vm = wb.VM(dev).start()")
+        socket = sockets(kernel.pid)[0]
+        machines = users(socket)
+        assert machines
+        ends = [os.pidfd_open(pid) for pid in machines]
+        os.kill(kernel.pid, signal.SIGKILL)
+    for end in ends:
+        assert select.select([end], [], [], 10)[0], "QEMU outlives its kernel"
+        os.close(end)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks").glob("*.ipynb")), ids=lambda path: path.name)
+def test_notebooks_are_committed_without_outputs_in_short_cells(path: Path) -> None:
+    notebook = nbformat.read(path, 4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            assert cell.outputs == []
+            assert cell.execution_count is None
+            assert len(cell.source.splitlines()) <= 8
