@@ -1,5 +1,6 @@
 """The notebooks run: headless, twice in one kernel and in another order, and leave nothing behind."""
 
+import asyncio
 import glob
 import os
 import random
@@ -12,6 +13,7 @@ from typing import Any
 
 import nbformat
 import pytest
+from jupyter_core.utils import ensure_event_loop, run_sync
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +25,15 @@ print(len(os.listdir("/proc/self/fd")), len(threading.enumerate()))
 """
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def event_loop() -> Iterator[None]:
+    """Make the event loop that nbclient would leave behind, and close it in the end."""
+    loop = ensure_event_loop()
+    yield
+    loop.close()
+    asyncio.set_event_loop(None)
 
 
 class Kernel:
@@ -146,8 +157,8 @@ def test_a_kernel_that_restarts_leaves_no_socket(nowhere: dict[str, str]) -> Non
     with Kernel(FIRST, **nowhere) as kernel:
         kernel.run(kernel.code[:3])
         old = kernel.pid
-        kernel.client.km.restart_kernel(now=False)
-        kernel.client.kc.wait_for_ready(timeout=30)
+        run_sync(kernel.client.km.restart_kernel)(now=False)
+        run_sync(kernel.client.kc.wait_for_ready)(timeout=30)
         assert sockets(old) == []
         kernel.run(kernel.code[:4])
         assert len(sockets(kernel.pid)) == 1
