@@ -18,7 +18,9 @@ class Lamp(wb.Device):
     id = wb.PciId(vendor=0x1234, device=0x0B11)
 
     class bar0(wb.Bar, size=4096):
-        CTRL = wb.Register(0x00, ON=wb.Field(0), SPEED=wb.Field(1, 2, enum=Speed), LEVEL=wb.Field(8, 8), doc="Control")
+        CTRL = wb.Register(
+            0x00, ON=wb.Field(0), SPEED=wb.Field(1, 2, enum=Speed), LEVEL=wb.Field(8, 8), doc="Control"
+        )
         STATUS = wb.Register(0x04, LIT=wb.Field(0, mode="ro"), DONE=wb.Field(1, mode="w1c"))
         COUNT = wb.Register(0x08, mode="rc", reset=7)
         RX = wb.Register(0x0C, 8, "ro", reset=0x11)
@@ -40,7 +42,8 @@ def test_assigning_pokes_and_reading_peeks(lamp):
     assert lamp.bar0.CTRL == 0x7F01
     lamp.bar0.COUNT += 3
     assert [lamp.bar0.COUNT.value, lamp.bar0.COUNT.value] == [10, 10]  # a peek has no side effect
-    assert lamp.bar0.CTRL.ON and not lamp.bar0.STATUS.DONE
+    assert lamp.bar0.CTRL.ON
+    assert not lamp.bar0.STATUS.DONE
 
 
 def test_reading_and_writing_as_the_guest_follows_the_rules(lamp):
@@ -105,14 +108,19 @@ def test_handles_count_like_numbers(lamp):
     ctrl = lamp.bar0.CTRL
     assert (ctrl + 1, 1 + ctrl, ctrl - 1, ctrl & 0xF00, ctrl | 1, ctrl ^ 1, ctrl >> 8, ctrl << 1) == (
         0xA01, 0xA01, 0x9FF, 0xA00, 0xA01, 0xA01, 0xA, 0x1400)  # fmt: skip
-    assert ctrl < 0xA01 <= ctrl + 1 and f"{ctrl:#06x}" == "0x0a00" and hex(ctrl) == "0xa00"
+    assert ctrl < 0xA01 <= ctrl + 1
+    assert f"{ctrl:#06x}" == "0x0a00"
+    assert hex(ctrl) == "0xa00"
 
 
 def test_completion_and_repr_touch_nothing(lamp):
     before = lamp.log.total
     assert {"CTRL", "STATUS", "DB"} <= set(dir(lamp.bar0))
     assert {"ON", "SPEED", "value", "on_write"} <= set(dir(lamp.bar0.CTRL))
-    assert "bar0.COUNT" in repr(lamp.bar0.COUNT) and repr(lamp.bar0) and repr(lamp.bar0.DB) and repr(lamp.bar0.CTRL.ON)
+    assert "bar0.COUNT" in repr(lamp.bar0.COUNT)
+    assert repr(lamp.bar0)
+    assert repr(lamp.bar0.DB)
+    assert repr(lamp.bar0.CTRL.ON)
     assert lamp.log.total == before
     assert lamp.bar0.COUNT.value == 7
 

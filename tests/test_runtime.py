@@ -54,7 +54,9 @@ def test_a_path_that_cannot_be_a_socket_is_refused_in_words(tmp_path, kind):
     path = {"file": tmp_path / "f", "long": tmp_path / ("x" * 120), "nowhere": tmp_path / "no" / "d"}[kind]
     if kind == "file":
         path.touch()
-    with pytest.raises(StateError, match={"file": "not a socket", "long": "107", "nowhere": "not exist"}[kind]):
+    with pytest.raises(
+        StateError, match={"file": "not a socket", "long": "107", "nowhere": "not exist"}[kind]
+    ):
         take_path(path)
 
 

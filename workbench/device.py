@@ -178,7 +178,7 @@ class Device:
     def lint(self) -> list[str]:
         """Return what in the present config space would crash or hang QEMU, and the fix; [] if nothing."""
         config = self.config.peek(0, len(self.config))
-        return linter.lint(config, self.region_sizes)
+        return linter.lint(config, self.region_sizes, self.irq_counts)
 
     def serve(self, path: str | None = None, **options: Any) -> "Server":
         """Serve on a UNIX socket from a background thread; return the Server, the same if it runs.
@@ -272,6 +272,8 @@ def _find_bars(cls: type[Device], problems: list[str]) -> dict[int, type[Bar]]:
             continue
         if not (isinstance(bar, type) and issubclass(bar, Bar)):
             problems.append(f"{name} is {bar!r}, expected a class {name}(wb.Bar, size=...)")
+        elif bar.__name__ != name:
+            problems.append(f"{name} is the class {bar.__name__}: write class {name}({bar.__name__}): pass")
         elif int(name[3:]) >= lib.WB_BARS:
             problems.append(f"{name}: a PCI device has BARs 0 to {lib.WB_BARS - 1}")
         else:

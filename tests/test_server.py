@@ -1,0 +1,228 @@
+"""Server: its life, its thread, its socket, and clients that come and go."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+import workbench as wb
+
+CODE = """
+import sys, workbench as wb
+class Card(wb.Device):
+    id = wb.PciId(vendor=1, device=2)
+    class bar0(wb.Bar, size=4096):
+        CTRL = wb.Register(0, reset=5)
+card = Card()
+print(card.serve().path, flush=True)
+{after}
+"""
+
+
+class Card(wb.Device):
+    """A card that notes who comes and goes."""
+
+    id = wb.PciId(vendor=0x1234, device=0x0003)
+    irq = wb.Interrupts(intx=True)
+
+    class bar0(wb.Bar, size=4096):
+        CTRL = wb.Register(0, reset=5)
+        STOP = wb.Register(4)
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.events = []
+
+    def on_attach(self):
+        self.events.append("attach")
+
+    def on_detach(self):
+        self.events.append("detach")
+
+    def on_reset(self, kind):
+        self.events.append(f"reset {kind}")
+
+
+@pytest.fixture
+def card():
+    with Card() as device:
+        yield device
+
+
+def test_clients_come_and_go_and_the_state_stays(card):
+    with card.connect() as guest:
+        guest.bar0.write32(0, 42)
+        assert card.server.state == "attached"
+        assert f"pid {os.getpid()}" in card.server.client
+    with card.connect() as guest:
+        assert guest.bar0.read32(0) == 42
+        guest.reset()
+        assert guest.bar0.read32(0) == 5
+    card.server.wait_listening()
+    assert card.events == ["attach", "detach", "attach", "reset device", "detach"]
+    kinds = [record.kind for record in card.log]
+    assert [kinds.count(kind) for kind in ("attach", "detach", "reset")] == [2, 2, 1]
+
+
+def test_connect_says_who_is_in_the_way(card):
+    with card.connect(), pytest.raises(wb.StateError, match=rf"in use by pid {os.getpid()}"):
+        card.connect(timeout=0.05)
+
+
+def test_the_socket_is_private_and_gone_afterwards(card):
+    path = Path(card.serve().path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.parent.stat().st_mode & 0o777 == 0o700
+    card.close()
+    assert not path.exists()
+
+
+def test_a_server_can_be_stopped_and_started_again(card):
+    for _ in range(3):
+        with card.serve():
+            assert card.server.running
+        assert (card.server.state, card.server.running) == ("stopped", False)
+    assert card.serve().running
+
+
+def test_a_hook_may_close_its_device(card):
+    @card.bar0.STOP.on_write
+    def stop(device, access):
+        device.close()
+
+    guest = card.connect()
+    with pytest.raises(wb.ProtocolError):
+        for _ in range(1000):
+            guest.bar0.write32(4, 1)
+    guest.disconnect()
+    card.server._thread.join(5)
+    assert card.server.state == "stopped"
+    assert card.hooks.failures == []
+
+
+def test_stopping_wakes_a_thread_that_waits_for_a_silent_client(card):
+    with socket.socket(socket.AF_UNIX) as silent:
+        silent.connect(card.serve().path)
+        card.server.wait_attached()
+        card.close()
+    assert card.server.state == "stopped"
+
+
+def test_the_switch_interval_is_lowered_while_hooks_are_served_and_restored(card):
+    before = sys.getswitchinterval()
+    card.serve()
+    assert sys.getswitchinterval() == before
+    card.bar0.CTRL.on_write(lambda device, access: None)
+    assert sys.getswitchinterval() < before
+    card.bar0.CTRL.unhook("write")
+    assert sys.getswitchinterval() == before
+    card.bar0.CTRL.on_write(lambda device, access: None)
+    card.close()
+    assert sys.getswitchinterval() == before
+
+
+def test_the_wire_trace_is_off_and_can_be_switched_on(card):
+    with card.connect() as guest:
+        guest.bar0.read32(0)
+    assert len(card.server.trace) == 0
+    assert "trace=True" in repr(card.server.trace)
+    card.serve(trace=True)
+    with card.connect() as guest:
+        guest.bar0.read32(0)
+    text = repr(card.server.trace)
+    assert "VERSION" in text
+    assert "REGION_READ" in text
+    assert "max_data_xfer_size" in text
+
+
+def test_the_thread_is_named_and_a_daemon(card):
+    card.serve()
+    (thread,) = [t for t in threading.enumerate() if t.name == "workbench Card"]
+    assert thread.daemon
+
+
+@pytest.mark.slow
+def test_an_interpreter_that_ends_removes_its_socket():
+    done = subprocess.run(
+        [sys.executable, "-c", CODE.format(after="")], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert not Path(done.stdout.strip()).exists()
+    assert done.stderr == ""
+
+
+@pytest.mark.slow
+def test_what_a_killed_process_left_is_removed_by_the_next_start(card):
+    child = subprocess.Popen(
+        [sys.executable, "-c", CODE.format(after="sys.stdin.read()")], stdin=-1, stdout=-1, text=True
+    )
+    path = Path(child.stdout.readline().strip())
+    assert path.exists()
+    child.send_signal(signal.SIGKILL)
+    child.communicate(timeout=10)
+    assert path.exists()
+    card.serve()
+    assert not path.parent.exists()
+
+
+@pytest.mark.slow
+def test_a_forked_child_leaves_the_server_alone(card):
+    path = card.serve().path
+    child = os.fork()
+    if child == 0:
+        status = 0 if not card.server.running else 1
+        card.close()
+        os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+    assert Path(path).exists()
+    with card.connect() as guest:
+        assert guest.bar0.read32(0) == 5
+
+
+def test_a_path_of_the_users_own(card, tmp_path):
+    path = tmp_path / "card.sock"
+    assert card.serve(str(path)).path == str(path)
+    with wb.Client(str(path)) as guest:
+        assert guest.bar0.read32(0) == 5
+    card.close()
+    assert not path.exists()
+    assert tmp_path.exists()
+
+
+def test_intx_reaches_the_guest_as_a_level(card):
+    with card.connect() as guest:
+        guest.enable(intx=True)
+        assert card.irq.assert_() == "delivered"
+        assert guest.wait_irq() == 1
+        assert card.irq.trigger() == "pending"
+        guest.unmask_irq()
+        assert guest.wait_irq() == 1  # still asserted
+        card.irq.deassert()
+        guest.unmask_irq()
+        assert guest.irq_count() == 0
+        guest.enable(intx=False)
+        assert card.irq.trigger() == "disabled"
+        assert card.irq.assert_() == "disabled"
+        guest.enable(intx=True)
+        assert guest.wait_irq() == 1
+
+
+def test_dma_reaches_the_guests_memory_and_says_why_not(card):
+    with card.connect() as guest:
+        guest.memory[0x1000:0x1004] = b"abcd"
+        with pytest.raises(wb.DmaError, match="bus mastering"):
+            card.dma.read(0x1000, 4)
+        guest.enable(bus_master=True)
+        assert card.dma.read(0x1000, 4) == b"abcd"
+        card.dma.write(0x1002, b"XY")
+        assert guest.memory[0x1000:0x1004] == b"abXY"
+        with pytest.raises(wb.DmaError, match="mapped no memory"):
+            card.dma.read(1 << 40, 4)
+        copies = [(r.kind, r.offset, r.size) for r in card.log if r.kind.startswith("dma")]
+        assert copies == [("dma_read", 0x1000, 4), ("dma_write", 0x1002, 2)]
+    card.server.wait_listening()
+    assert card.dma.regions == []
