@@ -10,6 +10,7 @@ import errno
 import os
 import select
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -50,11 +51,14 @@ class Link:
         self._servant: threading.Thread | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._socket.settimeout(timeout)
+            # With a full backlog a blocking connect waits, one with Python's time-out fails at once.
+            limit = struct.pack("ll", int(timeout), int(timeout % 1 * 1e6))
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             self._socket.connect(self.path)
         except OSError as error:
             self._socket.close()
-            text = f"nobody serves {self.path}: {error.strerror or error}"
+            reason = f"busy for {timeout} s" if error.errno == errno.EAGAIN else error.strerror or error
+            text = f"nobody serves {self.path}: {reason}"
             raise ProtocolError(text, error.errno or 0) from None
 
     @property
