@@ -12,11 +12,9 @@ from workbench.engine import ffi, lib
 
 HEADER = struct.Struct("<HHIII")
 PLANES = {
-    name.removeprefix("WB_"): getattr(lib, name)
-    for name in (
-        "WB_VALUE WB_LATCH WB_SPENT WB_RESET WB_LATCH_RESET WB_READABLE WB_WRITABLE WB_ONCE WB_W1C WB_W1S WB_W1T "
-        "WB_W0C WB_W0S WB_W0T WB_WCLR WB_WSET WB_WO WB_PULSE WB_RC WB_RS WB_ACCEPT WB_KNOWN WB_HOOKS"
-    ).split()
+    name.removeprefix("WB_"): number
+    for number, name in ffi.typeof("enum wb_plane").elements.items()
+    if number < lib.WB_PLANES
 }
 
 

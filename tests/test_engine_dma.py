@@ -23,7 +23,9 @@ class Memory:
         self.file = os.memfd_create("guest")
         os.ftruncate(self.file, 4 * PAGE)
 
-    def map(self, iova: int, size: int = PAGE, offset: int = 0, flags: int = BOTH, fd: int | None = -2) -> int:
+    def map(
+        self, iova: int, size: int = PAGE, offset: int = 0, flags: int = BOTH, fd: int | None = -2
+    ) -> int:
         wanted = ffi.new("wb_dma_range *", {"iova": iova, "size": size, "offset": offset, "flags": flags})
         given = -1 if fd is None else os.dup(self.file if fd == -2 else fd)
         return lib.wb_dma_map(self.engine.device, wanted, given)
@@ -61,7 +63,11 @@ def test_copies_go_to_the_guests_file_and_back(memory: Memory) -> None:
     assert (mapped.kind, mapped.offset, mapped.value) == (lib.WB_KIND_MAP, 0x10000, PAGE)
     assert (written.kind, written.offset, written.size) == (lib.WB_KIND_DMA_WRITE, 0x10010, 10)
     assert written.value.to_bytes(8, "little") == b"01234567"
-    assert (read.kind, read.value.to_bytes(8, "little"), read.flags) == (lib.WB_KIND_DMA_READ, b"234".ljust(8, b"\0"), 0)
+    assert (read.kind, read.value.to_bytes(8, "little"), read.flags) == (
+        lib.WB_KIND_DMA_READ,
+        b"234".ljust(8, b"\0"),
+        0,
+    )
 
 
 def test_a_copy_crosses_adjacent_ranges_and_stops_at_a_gap(memory: Memory) -> None:
@@ -100,7 +106,9 @@ def test_addresses_up_to_the_last_byte(memory: Memory) -> None:
         (0, PAGE, 0, 8),
     ],
 )
-def test_a_wrong_map_is_refused_and_its_file_closed(memory: Memory, iova: int, size: int, offset: int, flags: int) -> None:
+def test_a_wrong_map_is_refused_and_its_file_closed(
+    memory: Memory, iova: int, size: int, offset: int, flags: int
+) -> None:
     before = open_fds()
     assert memory.map(iova, size, offset, flags) == -22
     assert (open_fds(), memory.list()) == (before, [])
@@ -110,7 +118,12 @@ def test_overlap_is_refused_and_an_identical_map_is_a_success(memory: Memory) ->
     assert memory.map(0x2000, 2 * PAGE) == 0
     before = open_fds()
     assert memory.map(0x2000, 2 * PAGE) == 0
-    for iova, size, offset in ((0x1000, 2 * PAGE, 0), (0x3000, PAGE, 0), (0x2000, 2 * PAGE, PAGE), (0, 4 * PAGE, 0)):
+    for iova, size, offset in (
+        (0x1000, 2 * PAGE, 0),
+        (0x3000, PAGE, 0),
+        (0x2000, 2 * PAGE, PAGE),
+        (0, 4 * PAGE, 0),
+    ):
         assert memory.map(iova, size, offset) == -17
     assert memory.map(0x2000, 2 * PAGE, fd=None) == -17
     assert memory.map(0x2000, 2 * PAGE, flags=READ) == -17
@@ -205,7 +218,9 @@ def test_an_unmap_waits_for_copies_and_new_copies_do_not_see_the_range() -> None
         unmapped = lib.wb_clock()
         thread.join(10)
         assert results[-1] == -14
-        assert all(r.time + r.latency <= unmapped for r in engine.records() if r.kind == lib.WB_KIND_DMA_WRITE)
+        assert all(
+            r.time + r.latency <= unmapped for r in engine.records() if r.kind == lib.WB_KIND_DMA_WRITE
+        )
         os.close(memory.file)
 
 

@@ -33,7 +33,9 @@ class Irqs:
 
     def set(self, payload: bytes, fds: tuple[int, ...] = ()) -> int:
         copies = [os.dup(fd) for fd in fds]
-        return lib.wb_irq_set(self.engine.device, payload, len(payload), ffi.new("int[]", copies), len(copies))
+        return lib.wb_irq_set(
+            self.engine.device, payload, len(payload), ffi.new("int[]", copies), len(copies)
+        )
 
     def arm(self, index: int, start: int = 0) -> int:
         fd = self.fd()
@@ -188,7 +190,10 @@ def test_a_poke_of_command_moves_the_line_too(irq: Irqs) -> None:
     fd = irq.arm(lib.WB_INTX)
     irq.engine.write(lib.WB_CONFIG, 4, NO_INTX)
     irq.level(1)
-    assert lib.wb_region_poke(irq.engine.device, lib.WB_CONFIG, lib.WB_VALUE, 4, 0, 0xFFFF, 2, lib.WB_NOTEBOOK) == 0
+    assert (
+        lib.wb_region_poke(irq.engine.device, lib.WB_CONFIG, lib.WB_VALUE, 4, 0, 0xFFFF, 2, lib.WB_NOTEBOOK)
+        == 0
+    )
     assert seen(fd) == 1
 
 
@@ -281,7 +286,9 @@ def test_only_eventfds_are_taken(irq: Irqs) -> None:
         (irqs(FD | UNMASK, lib.WB_MSIX), 1, 95),
     ],
 )
-def test_a_wrong_set_is_refused_and_its_descriptors_closed(irq: Irqs, payload: bytes, nfds: int, error: int) -> None:
+def test_a_wrong_set_is_refused_and_its_descriptors_closed(
+    irq: Irqs, payload: bytes, nfds: int, error: int
+) -> None:
     fds = tuple(irq.fd() for _ in range(nfds))
     before = open_fds()
     assert irq.set(payload, fds) == -error

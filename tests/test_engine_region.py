@@ -1,5 +1,6 @@
 """The byte planes against a plain oracle of their rules, and the edges the oracle does not reach."""
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,7 @@ class Oracle:
         if size <= 8:
             return [(offset, size)]
         cuts = [offset, *range(offset // 8 * 8 + 8, offset + size, 8), offset + size]
-        return [(a, b - a) for a, b in zip(cuts, cuts[1:], strict=False)]
+        return [(a, b - a) for a, b in itertools.pairwise(cuts)]
 
     def run_hook(self, offset: int, size: int, bit: int) -> None:
         if any(byte & bit for byte in self.hooks[offset : offset + size]):
@@ -76,7 +77,7 @@ touches = st.tuples(st.integers(0, SIZE - 1), st.binary(max_size=SIZE), st.boole
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
-    planes=st.fixed_dictionaries({name: sparse for name in RULES}),
+    planes=st.fixed_dictionaries(dict.fromkeys(RULES, sparse)),
     hooks=st.lists(st.integers(0, 3), min_size=SIZE, max_size=SIZE).map(bytes) | st.just(bytes(SIZE)),
     accesses=st.lists(touches, min_size=1, max_size=8),
 )
@@ -102,7 +103,9 @@ def test_every_access_follows_the_rules(
 
 def test_a_write_record_shows_bytes_before_and_after() -> None:
     with Engine() as engine:
-        engine.region(0, 16, VALUE=bytes(range(16)), READABLE=b"\xff" * 16, WRITABLE=b"\x0f" * 16, KNOWN=b"\xff")
+        engine.region(
+            0, 16, VALUE=bytes(range(16)), READABLE=b"\xff" * 16, WRITABLE=b"\x0f" * 16, KNOWN=b"\xff"
+        )
         engine.write(0, 2, b"\x55\xaa")
         record = engine.last()
     assert (record.kind, record.offset, record.size, record.region) == (lib.WB_KIND_WRITE, 2, 2, 0)
@@ -138,7 +141,16 @@ def test_a_read_hook_runs_before_and_a_write_hook_after_the_rules() -> None:
         seen = []
 
         def hook(access: Any) -> None:
-            seen.append((access.write, access.offset, access.size, access.value, access.old, engine.get(0, "VALUE", 4, 1)))
+            seen.append(
+                (
+                    access.write,
+                    access.offset,
+                    access.size,
+                    access.value,
+                    access.old,
+                    engine.get(0, "VALUE", 4, 1),
+                )
+            )
             access.flags, access.revision = lib.WB_HOOK_RAN, 3
             if not access.write:
                 lib.wb_region_poke(engine.device, 0, lib.WB_VALUE, 0, 0x77, 0xFF, 1, lib.WB_DEVICE)
@@ -161,21 +173,32 @@ def test_a_poke_changes_the_masked_bits_and_passes_rules_and_hooks() -> None:
         assert lib.wb_region_poke(engine.device, 0, lib.WB_VALUE, 1, 0xFFFF, 0x0FF0, 2, lib.WB_NOTEBOOK) == 0
         assert engine.get(0, "VALUE", 0, 4) == b"\xf0\xf0\xff\xf0"
         record = engine.last()
-        assert (record.kind, record.value, record.old, record.now) == (lib.WB_KIND_POKE, 0x0FF0, 0xF0F0, 0xFFF0)
+        assert (record.kind, record.value, record.old, record.now) == (
+            lib.WB_KIND_POKE,
+            0x0FF0,
+            0xF0F0,
+            0xFFF0,
+        )
         for plane, size in ((lib.WB_READABLE, 1), (lib.WB_VALUE, 9)):
             assert lib.wb_region_poke(engine.device, 0, plane, 0, 0, 0, size, lib.WB_NOTEBOOK) == -22
 
 
 def test_reset_restores_value_and_latch_and_forgets_what_was_written_once() -> None:
     with Engine() as engine:
-        engine.region(0, 5000, VALUE=b"\x11" * 5000, RESET=b"\x22" * 5000, LATCH_RESET=b"\x33" * 9, ONCE=b"\xff")
+        engine.region(
+            0, 5000, VALUE=b"\x11" * 5000, RESET=b"\x22" * 5000, LATCH_RESET=b"\x33" * 9, ONCE=b"\xff"
+        )
         engine.write(0, 0, b"\x99")
         lib.wb_device_reset(engine.device, lib.WB_RESET_DEVICE)
         assert engine.get(0, "VALUE", 0, 5000) == b"\x22" * 5000
         assert engine.get(0, "LATCH", 0, 10) == b"\x33" * 9 + b"\0"
         assert engine.get(0, "SPENT", 0, 1) == b"\0"
         record = engine.last()
-    assert (record.kind, record.origin, record.value) == (lib.WB_KIND_RESET, lib.WB_GUEST, lib.WB_RESET_DEVICE)
+    assert (record.kind, record.origin, record.value) == (
+        lib.WB_KIND_RESET,
+        lib.WB_GUEST,
+        lib.WB_RESET_DEVICE,
+    )
 
 
 def resident() -> int:

@@ -18,9 +18,20 @@ COMPILER = shutil.which("gcc") or shutil.which("cc")
 def test_engine_is_clean_under_the_sanitizers(program: str, sanitizer: str, tmp_path: Path) -> None:
     binary = tmp_path / program
     sources = [ROOT / "tests/native" / f"{program}.c", *sorted((ROOT / "workbench/engine").glob("*.c"))]
+    [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", f"-I{ROOT / 'workbench/engine'}"]
     compiled = subprocess.run(
-        [COMPILER, "-std=gnu11", "-g", "-O1", *WARNINGS, f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
-        + [f"-I{ROOT / 'workbench/engine'}", "-pthread", *map(str, sources), "-o", str(binary)],
+        [
+            COMPILER,
+            "-std=gnu11",
+            "-g",
+            "-O1",
+            "-pthread",
+            *WARNINGS,
+            *flags,
+            *map(str, sources),
+            "-o",
+            str(binary),
+        ],
         capture_output=True,
         text=True,
     )

@@ -11,7 +11,7 @@ static void test_edges_of_a_region(void)
         CHECK(!wb_region_write(device, WB_BAR0, BAR_SIZE - size, bytes, (uint32_t)size, WB_GUEST));
         CHECK(!wb_region_read(device, WB_BAR0, BAR_SIZE - size, back, (uint32_t)size, WB_GUEST));
         CHECK(!memcmp(back, bytes, size));
-        CHECK(wb_region_read(device, WB_BAR0, BAR_SIZE - size + 1, back, (uint32_t)size, WB_GUEST) == -EINVAL);
+        CHECK(wb_region_read(device, 0, BAR_SIZE - size + 1, back, (uint32_t)size, WB_GUEST) == -EINVAL);
     }
     CHECK(!wb_region_read(device, WB_BAR0, BAR_SIZE, back, 0, WB_GUEST));
     CHECK(wb_region_read(device, WB_BAR0, UINT64_MAX, back, 8, WB_GUEST) == -EINVAL);
@@ -66,7 +66,8 @@ static void test_memory(void)
     CHECK(!memcmp(bytes, back, 6000));
     CHECK(!ftruncate(file, 0x2000));
     CHECK(wb_dma_read(device, 0x3000, back, 1) == -EIO && wb_dma_write(device, 0x2fff, bytes, 2) == -EIO);
-    CHECK(wb_dma_read(device, 0x4000, back, 1) == -EFAULT && wb_dma_read(device, UINT64_MAX, back, 2) == -EFAULT);
+    CHECK(wb_dma_read(device, 0x4000, back, 1) == -EFAULT);
+    CHECK(wb_dma_read(device, UINT64_MAX, back, 2) == -EFAULT);
     CHECK(!wb_dma_unmap(device, 0x2000, 0x1000, 0) && wb_dma_unmap(device, 0x2000, 0x1000, 0) == -ENOENT);
     CHECK(wb_dma_list(device, &range, 1) == 2 && range.iova == 0x1000);
     close(file);
@@ -128,9 +129,10 @@ static void converse_randomly(wb_device *device, int messages)
 
     CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
     CHECK(!pthread_create(&thread, NULL, serve, arguments));
-    CHECK(!ask(pair[0], 1, "\0\0\0", 4, NULL, 0, NULL, NULL));
+    CHECK(!ask(pair[0], 1, "\0\0\0", 4, NULL, 0));
     while (messages--) {
-        size_t size = random_message(message), first = random_number(2) ? random_number((uint32_t)size - 1) + 1 : size;
+        size_t size = random_message(message);
+        size_t first = random_number(2) ? random_number((uint32_t)size - 1) + 1 : size;
         int fds[2] = {random_number(2) ? file : eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC), file};
         size_t nfds = random_number(4) ? 0 : 1 + random_number(2);
         _Alignas(struct cmsghdr) char control[CMSG_SPACE(2 * sizeof(int))] = {0};

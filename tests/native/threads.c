@@ -1,4 +1,4 @@
-/* threads.c - everything at once: a client, the serving loop, and threads that trigger, poke, reset and copy. */
+/* threads.c - everything at once: a client, the loop, and threads that trigger, poke, reset and copy. */
 #include "harness.h"
 
 static wb_device *device;
@@ -70,7 +70,8 @@ static void *copy(void *unused)
 
     memset(bytes, 1, sizeof bytes);
     while (running()) {
-        int written = wb_dma_write(device, 0x10800, bytes, 2 * 4096), read = wb_dma_read(device, 0x10800, bytes, 4096);
+        int written = wb_dma_write(device, 0x10800, bytes, 2 * 4096);
+        int read = wb_dma_read(device, 0x10800, bytes, 4096);
         int known = 0;
 
         for (unsigned i = 0; i < 4; i++)
@@ -86,11 +87,11 @@ static void map_and_unmap(int file, int truncate)
     struct { uint32_t argsz, flags; uint64_t iova, size; } unmap = {24, 0, 0x10000, 4096}, all = {24, 2, 0, 0};
 
     for (int i = 0; i < 3; i++, map.iova += 4096, map.offset += 4096)
-        CHECK(!ask(pair[0], 2, &map, sizeof map, &file, 1, NULL, NULL));
+        CHECK(!ask(pair[0], 2, &map, sizeof map, &file, 1));
     if (truncate)
         CHECK(!ftruncate(file, 4096) && !ftruncate(file, 3 * 4096));
-    CHECK(!ask(pair[0], 3, &unmap, sizeof unmap, NULL, 0, NULL, NULL));
-    CHECK(!ask(pair[0], 3, &all, sizeof all, NULL, 0, NULL, NULL));
+    CHECK(!ask(pair[0], 3, &unmap, sizeof unmap, NULL, 0));
+    CHECK(!ask(pair[0], 3, &all, sizeof all, NULL, 0));
 }
 
 static void use_interrupts(unsigned round)
@@ -98,15 +99,15 @@ static void use_interrupts(unsigned round)
     uint32_t set[5] = {20, 0x24, round & 1 ? WB_MSIX : WB_INTX, 0, 1};
     int fd = eventfd(0, EFD_CLOEXEC);
 
-    CHECK(!ask(pair[0], 8, set, sizeof set, &fd, 1, NULL, NULL));
+    CHECK(!ask(pair[0], 8, set, sizeof set, &fd, 1));
     if (set[2] == WB_INTX) {
         set[1] = 0x14;
-        CHECK(!ask(pair[0], 8, set, sizeof set, &fd, 1, NULL, NULL));
+        CHECK(!ask(pair[0], 8, set, sizeof set, &fd, 1));
     }
     set[1] = round & 2 ? 0x9 : 0x21;
-    CHECK(!ask(pair[0], 8, set, sizeof set, NULL, 0, NULL, NULL));
+    CHECK(!ask(pair[0], 8, set, sizeof set, NULL, 0));
     set[1] = set[2] == WB_INTX || round & 4 ? 0x11 : 0x24;
-    CHECK(!ask(pair[0], 8, set, sizeof set, NULL, 0, NULL, NULL));
+    CHECK(!ask(pair[0], 8, set, sizeof set, NULL, 0));
     close(fd);
 }
 
@@ -115,14 +116,14 @@ static void use_regions(unsigned round)
     struct { uint64_t offset; uint32_t region, count; uint8_t data[48]; } access = {round % 32, WB_BAR0, 48, {0}};
     const uint32_t size = 16;
 
-    CHECK(!ask(pair[0], 9, &access, size, NULL, 0, NULL, NULL));
-    CHECK(!ask(pair[0], 10, &access, size + 48, NULL, 0, NULL, NULL));
+    CHECK(!ask(pair[0], 9, &access, size, NULL, 0));
+    CHECK(!ask(pair[0], 10, &access, size + 48, NULL, 0));
     access.offset = 4;
     access.region = WB_CONFIG;
     access.count = 2;
     access.data[0] = 4;
     access.data[1] = round & 1 ? 4 : 0;
-    CHECK(!ask(pair[0], 10, &access, size + 2, NULL, 0, NULL, NULL));
+    CHECK(!ask(pair[0], 10, &access, size + 2, NULL, 0));
 }
 
 int main(int count, char **arguments)
@@ -137,7 +138,7 @@ int main(int count, char **arguments)
     CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
     for (int i = 0; i < 5; i++)
         CHECK(!pthread_create(&threads[i], NULL, bodies[i], NULL));
-    CHECK(!ask(pair[0], 1, "\0\0\0", 4, NULL, 0, NULL, NULL));
+    CHECK(!ask(pair[0], 1, "\0\0\0", 4, NULL, 0));
     for (unsigned i = 0; i < rounds; i++) {
         use_regions(i);
         use_interrupts(i);

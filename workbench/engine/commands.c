@@ -98,7 +98,8 @@ static int region_read(wb_device *device, struct wb_request *request)
         return result;
     memcpy(request->reply, &access, sizeof access);
     request->reply_size = (uint32_t)sizeof access + access.count;
-    return wb_region_read(device, access.region, access.offset, request->reply + sizeof access, access.count, WB_GUEST);
+    return wb_region_read(device, access.region, access.offset, request->reply + sizeof access,
+                          access.count, WB_GUEST);
 }
 
 static int region_write(wb_device *device, struct wb_request *request)
@@ -110,8 +111,8 @@ static int region_write(wb_device *device, struct wb_request *request)
         return EINVAL;
     memcpy(request->reply, &access, sizeof access);
     request->reply_size = sizeof access;
-    return wb_region_write(device, access.region, access.offset, request->payload + sizeof access, access.count,
-                           WB_GUEST);
+    return wb_region_write(device, access.region, access.offset, request->payload + sizeof access,
+                           access.count, WB_GUEST);
 }
 
 /* Answers how many writes were done; an Error only when not even the first was. */
@@ -146,8 +147,8 @@ static int region_write_multi(wb_device *device, struct wb_request *request)
 static int cold(wb_device *device, struct wb_request *request)
 {
     wb_message message = {
-        .command = request->command, .flags = request->flags, .payload = request->payload, .size = request->size,
-        .nfds = request->nfds, .fds = request->fds, .reply = request->reply,
+        .command = request->command, .flags = request->flags, .payload = request->payload,
+        .size = request->size, .nfds = request->nfds, .fds = request->fds, .reply = request->reply,
         .reply_room = WB_MAX_MESSAGE - WB_HEADER, .reply_fd = -1,
     };
     int result;

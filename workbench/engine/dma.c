@@ -68,7 +68,8 @@ static int check_file(const wb_dma_range *range, int fd, struct stat *status, in
 }
 
 /* Shares the file or takes fd; on failure fd stays the caller's. */
-static int use_file_locked(wb_device *device, const struct stat *status, int mode, int fd, struct wb_file **used)
+static int use_file_locked(wb_device *device, const struct stat *status, int mode, int fd,
+                           struct wb_file **used)
 {
     struct wb_file *file;
 
@@ -127,17 +128,19 @@ static int grow_locked(wb_device *device)
     return 0;
 }
 
-static int same_map(const struct wb_range *old, const wb_dma_range *range, const struct stat *status, int mode)
+static int same_map(const struct wb_range *old, const wb_dma_range *range, const struct stat *status,
+                    int mode)
 {
+    const struct wb_file *file = old->file;
+
     if (old->leaving || memcmp(&old->at, range, sizeof *range))
         return 0;
-    if (!old->file)
-        return 1;
-    return old->file->device == status->st_dev && old->file->inode == status->st_ino && old->file->mode == mode;
+    return !file || (file->device == status->st_dev && file->inode == status->st_ino && file->mode == mode);
 }
 
 /* Inserts the range; takes fd on success, closes it when the same range is there already. */
-static int insert_locked(wb_device *device, const wb_dma_range *range, int fd, const struct stat *status, int mode)
+static int insert_locked(wb_device *device, const wb_dma_range *range, int fd, const struct stat *status,
+                         int mode)
 {
     uint32_t place = find_locked(device, range->iova);
     struct wb_range *added;
@@ -389,7 +392,8 @@ static int copy(wb_device *device, uint64_t iova, uint8_t *to, const uint8_t *fr
     if (result)
         return result;
     for (uint64_t done = 0; !result && done < size; done += n)
-        result = copy_range(device, iova + done, to ? to + done : NULL, from ? from + done : NULL, size - done, &n);
+        result = copy_range(device, iova + done, to ? to + done : NULL, from ? from + done : NULL,
+                            size - done, &n);
     if (!result)
         memcpy(&record.value, first, size < 8 ? size : 8);
     record.latency = wb_elapsed(record.time);

@@ -99,7 +99,7 @@ struct wb_request {
     int fatal;                  /* answer, then close */
 };
 
-/* commands.c: 0, a positive errno for an Error reply, negative to close without answer. */
+/* commands.c: 0, or a positive errno for an Error reply. */
 int wb_request_run(wb_device *device, struct wb_request *request);
 
 /* log.c */
@@ -159,7 +159,9 @@ static inline uint32_t wb_elapsed(uint64_t since)
     return elapsed > UINT32_MAX ? UINT32_MAX : (uint32_t)elapsed;
 }
 
-static inline void wb_event_locked(wb_device *device, uint8_t kind, uint8_t origin, uint64_t offset, uint64_t value)
+/* A record that concerns no region. */
+static inline void wb_event_locked(wb_device *device, uint8_t kind, uint8_t origin, uint64_t offset,
+                                   uint64_t value)
 {
     wb_record record = {
         .kind = kind, .origin = origin, .region = WB_NO_REGION, .offset = offset, .value = value,

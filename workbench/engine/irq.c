@@ -7,8 +7,9 @@
  * masked. settle_intx_locked() restores it after every change.
  *
  * An eventfd is written under the device's lock, so that a client that replaces one knows that the
- * old one is silent afterwards. The write cannot block: only true eventfds are accepted, and a full
- * one is left alone, for then its reader has an interrupt to see already.
+ * old one is silent afterwards. The write does not block: only true eventfds are accepted, and a full
+ * one is left alone, for then its reader has an interrupt to see already. (A client that fills its
+ * own blocking eventfd between our look and our write stops its own device only.)
  */
 #include "internal.h"
 
@@ -16,6 +17,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum {
@@ -55,10 +57,11 @@ static struct wb_vector *find_vector(wb_device *device, uint32_t index, uint32_t
 
 int wb_irq_add(wb_device *device, uint32_t index, uint32_t vectors)
 {
+    static const uint32_t most[WB_IRQS] = {[WB_INTX] = 1, [WB_MSI] = 32, [WB_MSIX] = WB_MAX_VECTORS, 1, 1};
     struct wb_vector *vector;
     int result = 0;
 
-    if (index >= WB_IRQS || !vectors || vectors > (index == WB_MSIX ? WB_MAX_VECTORS : index == WB_MSI ? 32 : 1))
+    if (index >= WB_IRQS || !vectors || vectors > most[index])
         return -EINVAL;
     vector = calloc(vectors, sizeof *vector);
     if (!vector)
@@ -83,7 +86,8 @@ static void signal_locked(struct wb_vector *vector)
     struct pollfd ready = {.fd = vector->fd, .events = POLLOUT};
     const uint64_t one = 1;
 
-    if (poll(&ready, 1, 0) == 1 && (ready.revents & POLLOUT) && write(vector->fd, &one, sizeof one) == sizeof one)
+    if (poll(&ready, 1, 0) == 1 && ready.revents & POLLOUT
+        && write(vector->fd, &one, sizeof one) == sizeof one)
         vector->count++;
 }
 
@@ -202,7 +206,8 @@ int wb_irq_get(wb_device *device, uint32_t index, uint32_t vector, wb_irq_status
     if (found)
         *status = (wb_irq_status){
             .armed = found->fd >= 0, .masked = found->masked || found->automasked,
-            .asserted = index == WB_INTX && device->asserted, .pending = found->pending, .count = found->count,
+            .asserted = index == WB_INTX && device->asserted, .pending = found->pending,
+            .count = found->count,
         };
     wb_unlock(device);
     return found ? 0 : -EINVAL;
@@ -226,6 +231,8 @@ void wb_irq_reset_locked(wb_device *device)
 
 static void unmask_locked(wb_device *device, uint32_t index, struct wb_vector *vector)
 {
+    uint64_t number = (uint64_t)(vector - device->irqs[index].vector);
+
     vector->masked = 0;
     if (index == WB_INTX) {
         vector->automasked = 0;
@@ -234,8 +241,7 @@ static void unmask_locked(wb_device *device, uint32_t index, struct wb_vector *v
     } else if (vector->pending && vector->fd >= 0) {
         vector->pending = 0;
         signal_locked(vector);
-        wb_event_locked(device, WB_KIND_IRQ, WB_GUEST,
-                        (uint64_t)index << 16 | (uint64_t)(vector - device->irqs[index].vector), WB_IRQ_DELIVERED);
+        wb_event_locked(device, WB_KIND_IRQ, WB_GUEST, (uint64_t)index << 16 | number, WB_IRQ_DELIVERED);
     }
 }
 
@@ -344,17 +350,28 @@ int wb_irq_set(wb_device *device, const uint8_t *payload, uint32_t size, const i
     return 0;
 }
 
+/* Empties an eventfd; 0 when somebody else was faster, also if it is a blocking one. */
+static int take_count(int fd)
+{
+    uint64_t count;
+    struct iovec vector = {.iov_base = &count, .iov_len = sizeof count};
+    ssize_t n = preadv2(fd, &vector, 1, -1, RWF_NOWAIT);
+
+    if (n < 0 && (errno == EOPNOTSUPP || errno == ENOSYS))  /* before Linux 5.8 */
+        n = read(fd, &count, sizeof count);
+    return n == sizeof count;
+}
+
 void wb_irq_poll_unmask(wb_device *device)
 {
     struct pollfd ready = {.events = POLLIN};
     struct wb_vector *intx;
-    uint64_t count;
 
     wb_lock(device);
     intx = find_vector(device, WB_INTX, 0);
     ready.fd = device->unmask_fd;
     if (intx && ready.fd >= 0 && poll(&ready, 1, 0) == 1) {
-        if (ready.revents & POLLIN && read(ready.fd, &count, sizeof count) == sizeof count)
+        if (ready.revents & POLLIN && take_count(ready.fd))
             unmask_locked(device, WB_INTX, intx);
         else if (!(ready.revents & POLLIN))     /* broken: do not spin on it */
             assign_unmask_locked(device, -1);

@@ -38,7 +38,8 @@ static inline uint64_t load(const struct wb_region *region, uint32_t plane, uint
 }
 
 /* Replaces the bits of mask; the bytes around are written back as they are. */
-static inline void store(struct wb_region *region, uint32_t plane, uint64_t offset, uint64_t bytes, uint64_t mask)
+static inline void store(struct wb_region *region, uint32_t plane, uint64_t offset, uint64_t bytes,
+                         uint64_t mask)
 {
     uint64_t before = load(region, plane, offset);
     uint64_t after = (before & ~mask) | (bytes & mask);
@@ -79,7 +80,8 @@ static void program_page(struct wb_region *region, uint64_t offset)
     region->programmed[page / 64] |= UINT64_C(1) << (page % 64);
 }
 
-static int find_region(wb_device *device, uint32_t index, uint64_t offset, uint64_t size, struct wb_region **found)
+static int find_region(wb_device *device, uint32_t index, uint64_t offset, uint64_t size,
+                       struct wb_region **found)
 {
     struct wb_region *region;
 
@@ -104,7 +106,8 @@ int wb_region_add(wb_device *device, uint32_t region, uint64_t size, uint32_t fl
     added.stride = (size + 8 + WB_PAGE - 1) / WB_PAGE * WB_PAGE + 64;
     added.mapped = added.stride * WB_PLANES;
     added.programmed = calloc((size - 1) / WB_PAGE / 64 + 1, sizeof *added.programmed);
-    planes = mmap(NULL, added.mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    planes = mmap(NULL, added.mapped, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     added.planes = planes == MAP_FAILED ? NULL : planes;
     if (!added.programmed || !added.planes) {
         wb_region_free(&added);
@@ -342,13 +345,14 @@ static inline uint64_t written(const struct wb_region *region, uint64_t at, uint
 static void write_chunk(struct access *access, uint64_t offset, const uint8_t *bytes, uint32_t size)
 {
     struct wb_region *region = access->region;
-    uint64_t mask = size_mask(size), data = 0, old, known, pulse;
+    uint64_t mask = size_mask(size), data = 0, old, changed, known, pulse;
 
     memcpy(&data, bytes, size);
     old = load(region, WB_VALUE, offset) & mask;
     known = load(region, WB_KNOWN, offset) & mask;
     pulse = load(region, WB_PULSE, offset) & mask;
-    if ((data ^ (old & load(region, WB_READABLE, offset))) & ~load(region, WB_ACCEPT, offset) & whole_bytes(known))
+    changed = data ^ (old & load(region, WB_READABLE, offset));
+    if (changed & ~load(region, WB_ACCEPT, offset) & whole_bytes(known))
         access->record.flags |= WB_VIOLATION;
     access->known |= known != 0;
     store(region, WB_VALUE, offset, written(region, offset, old, data), mask);
@@ -372,7 +376,8 @@ static inline uint32_t chunk_size(uint32_t size, uint64_t offset, uint32_t rest)
     return rest < to_boundary ? rest : to_boundary;
 }
 
-static int begin(struct access *access, uint8_t kind, uint32_t region, uint64_t offset, uint32_t size, uint32_t origin)
+static int begin(struct access *access, uint8_t kind, uint32_t region, uint64_t offset, uint32_t size,
+                 uint32_t origin)
 {
     uint32_t needs = kind == WB_KIND_READ ? WB_REGION_READ : WB_REGION_WRITE;
     int result = find_region(access->device, region, offset, size, &access->region);
@@ -410,7 +415,8 @@ static inline void breathe(struct access *access, uint64_t offset)
     }
 }
 
-int wb_region_read(wb_device *device, uint32_t region, uint64_t offset, uint8_t *bytes, uint32_t size, uint32_t origin)
+int wb_region_read(wb_device *device, uint32_t region, uint64_t offset, uint8_t *bytes,
+                   uint32_t size, uint32_t origin)
 {
     struct access access = {.device = device};
     int result = begin(&access, WB_KIND_READ, region, offset, size, origin);
@@ -436,7 +442,8 @@ int wb_region_read(wb_device *device, uint32_t region, uint64_t offset, uint8_t 
     return 0;
 }
 
-int wb_region_write(wb_device *device, uint32_t region, uint64_t offset, const uint8_t *bytes, uint32_t size, uint32_t origin)
+int wb_region_write(wb_device *device, uint32_t region, uint64_t offset, const uint8_t *bytes,
+                    uint32_t size, uint32_t origin)
 {
     struct access access = {.device = device};
     int result = begin(&access, WB_KIND_WRITE, region, offset, size, origin);

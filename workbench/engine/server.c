@@ -88,8 +88,10 @@ static int send_all(int socket, uint8_t *bytes, size_t size, int fd)
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            if (wait_for(socket, POLLOUT) < 0)
-                return -errno;
+            int failed = wait_for(socket, POLLOUT);
+
+            if (failed)
+                return failed;
             continue;
         }
         if (n < 0)
@@ -143,8 +145,6 @@ static int serve_message(struct conversation *talk, const struct header *header,
     result = header->flags & TYPE ? EINVAL : wb_request_run(device, &request);
     drop_fds(talk, request.nfds);
     forget_fds(talk, nfds);
-    if (result < 0)
-        return result;
     if (!result)
         return reply(talk, header, request.reply_size, request.reply_fd, 0);
     sent = refuse(talk, header, result);
