@@ -63,9 +63,9 @@ class PciIdio16(wb.Device):
         self.bar2.IRQ_STATUS.poke(0)
         self.irq.deassert()
 
-    def change_inputs(self) -> wb.IrqOutcome | None:
-        """Say that an input changed by itself: an interrupt, if the driver enabled it."""
+    def change_inputs(self) -> str:
+        """An input changed by itself: interrupt, if the driver enabled it; say what became of it."""
         if not self.irq_enabled:
-            return None
-        self.bar2.IRQ_STATUS.poke(1 << 2)
-        return self.irq.assert_()
+            return "not enabled by the driver"
+        self.bar2.IRQ_STATUS.CHANGED.value = 1
+        return str(self.irq.assert_())

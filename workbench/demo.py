@@ -40,9 +40,7 @@ def main() -> int:
         except VmError as error:
             progress.done()
             reason = str(error).splitlines()[0]
-            print(
-                f"No virtual machine ({reason}); the software guest plays the driver. Get one: `workbench doctor`"
-            )
+            print(f"{reason}: the software guest plays the driver (`workbench doctor` says how to get a VM)")
             inputs = _software_story(card.connect())
         else:
             inputs = _linux_story(card)
@@ -85,5 +83,7 @@ def _show(card: Device) -> None:
         print(f"  {record}")
     print(f"\nThe card now: {card.bar2.OUT0_7!r} {card.bar2.OUT8_15!r}")
     PICTURE.parent.mkdir(exist_ok=True)
-    touched.plot().figure.savefig(PICTURE, dpi=150)
+    figure = touched.plot().get_figure(root=True)
+    assert figure is not None
+    figure.savefig(PICTURE, dpi=150)
     print(f"The timeline: {PICTURE}")

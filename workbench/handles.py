@@ -309,7 +309,7 @@ class RegisterArray:
         return self._elements[index]
 
     def __setitem__(self, index: int, value: int) -> None:
-        self._elements[index].value = int(value)
+        self._elements[index].poke(int(value))
 
     def __len__(self) -> int:
         return len(self._elements)
@@ -363,7 +363,7 @@ class BlockHandle:
                 f"assign to an element of the array {name}" if handle is not None else f"no register {name!r}"
             )
             raise AttributeError(f"{self.description.name}: {hint}")
-        handle.value = value
+        handle.poke(int(value))
 
     def registers(self) -> Iterator[RegisterHandle]:
         """Iterate over every register, array elements one by one, in order of offset."""

@@ -16,7 +16,8 @@ import threading
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 from .engine import ffi, lib
 from .errors import DescriptionError, HookError
@@ -95,7 +96,8 @@ class Hook:
         return f"<Hook {self.name}.on_{self.slot} = {where} {fares}>"
 
 
-class HookFailure(NamedTuple):
+@dataclass(frozen=True)
+class HookFailure:
     """The last exception raised in one place of one hook, and how often."""
 
     name: str  # "bar0.CTRL.on_write", "on_reset"
@@ -325,7 +327,7 @@ def _shift(value: int, bits: int) -> int:
     return value << bits if bits >= 0 else value >> -bits
 
 
-@ffi.def_extern()  # type: ignore[untyped-decorator]
+@ffi.def_extern()
 def wb_python_hook(context: Any, access: Any) -> None:
     """Engine upcall: a guest touched bytes with a hook bit."""
     ffi.from_handle(context).hooks.run(access)

@@ -6,8 +6,10 @@ STATUS bit 3 mirrors the line, COMMAND bit 10 (Interrupt Disable) gates it (PCI 
 Every call may come from any thread and says what happened; a device without a driver is normal.
 """
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from .engine import check, ffi, lib
 from .errors import DescriptionError
@@ -31,7 +33,8 @@ class IrqOutcome(StrEnum):
 OUTCOMES = tuple(IrqOutcome)
 
 
-class IrqStatus(NamedTuple):
+@dataclass(frozen=True)
+class IrqStatus:
     """An interrupt as it stands; ``count`` is how often the client was signalled."""
 
     armed: bool
@@ -53,6 +56,10 @@ class Interrupts:
             raise DescriptionError("Interrupts", [f"intx is True or one of A, B, C, D, not {intx!r}"])
         self.pin = PINS.index(pin) + 1 if pin else 0  #: as in the Interrupt Pin register; 0: none
 
+    if TYPE_CHECKING:  # in a device's methods self.irq is the InterruptLine made from this
+
+        def __getattr__(self, name: str) -> Any: ...
+
     def counts(self) -> tuple[int, ...]:
         """Vectors an index has, in the order INTx, MSI, MSI-X, ERR, REQ."""
         return (1 if self.pin else 0, 0, 0, 0, 0)
@@ -67,7 +74,7 @@ class InterruptLine:
     def __init__(self, handle: Any, description: Interrupts) -> None:
         self._handle = handle
         self.description = description
-        self.origin = lambda: int(lib.WB_NOTEBOOK)  #: who acts; the device says when a hook does
+        self.origin: Callable[[], int] = lambda: lib.WB_NOTEBOOK  #: who acts; a device knows when a hook does
 
     def trigger(self) -> IrqOutcome:
         """Pulse the line: one interrupt. OSError (EINVAL) when the device has no INTx."""
@@ -94,8 +101,10 @@ class InterruptLine:
         if not self.description.pin:
             return IrqStatus(False, False, False, False, 0)
         check(lib.wb_irq_get(self._handle, lib.WB_INTX, 0, status), "INTx")
-        flags = (status.armed, status.masked, status.asserted, status.pending)
-        return IrqStatus(*map(bool, flags), count=status.count)
+        armed, masked, asserted, pending = map(
+            bool, (status.armed, status.masked, status.asserted, status.pending)
+        )
+        return IrqStatus(armed, masked, asserted, pending, status.count)
 
     def _level(self, level: int) -> IrqOutcome:
         what = "assert INTx, which the device does not have" if not self.description.pin else "INTx"

@@ -14,7 +14,7 @@ import copy
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from functools import cached_property
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from . import mistakes
 from .errors import DescriptionError
@@ -83,6 +83,10 @@ class Register:
         if self.name and self.name != name and problem not in self.problems:
             self.problems += (problem,)
         self.name = self.name or name
+
+    if TYPE_CHECKING:  # in a device's methods self.bar0.CTRL is the RegisterHandle made from this
+
+        def __getattr__(self, name: str) -> Any: ...
 
     @property
     def is_array(self) -> bool:

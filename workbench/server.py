@@ -292,13 +292,13 @@ def _peer(connection: socket.socket) -> str:
         return f"pid {pid}"
 
 
-@ffi.def_extern(error=-5)  # type: ignore[untyped-decorator]  # EIO, and close: our own fault
+@ffi.def_extern(error=-errno.EIO)  # our own fault: answered, then closed
 def wb_python_message(context: Any, message: Any) -> int:
     """Engine upcall: a message that is not hot."""
     return int(ffi.from_handle(context)._serving.answer(message))
 
 
-@ffi.def_extern()  # type: ignore[untyped-decorator]
+@ffi.def_extern()
 def wb_python_trace(context: Any, from_server: int, data: Any, size: int, nfds: int) -> None:
     """Engine upcall: a message went by while tracing is on."""
     kept = bytes(ffi.buffer(data, min(size, TRACE_BYTES)))
