@@ -115,6 +115,13 @@ def test_truncated_messages_say_so():
     assert "truncated: has 4 of 16 bytes of payload" in str(describe(message[:20], False))
 
 
+def test_a_message_of_which_only_the_beginning_was_kept_is_not_odd():
+    payload = protocol.REGION_ACCESS.pack(0, 0, 4096) + bytes(4096)
+    message = protocol.pack_message(1, Command.REGION_WRITE, payload)
+    assert describe(message[:100], False, 0, len(message)).odd == ()
+    assert describe(message[:100], False, 0, 100).odd != ()
+
+
 def test_fields_are_plain_values_that_a_table_can_show():
     payload = protocol.REGION_ACCESS.pack(0x10, 2, 4)
     fields = describe(protocol.pack_message(1, Command.REGION_READ, payload), False).fields

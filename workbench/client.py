@@ -53,8 +53,13 @@ class Client:
     config: RegionView
 
     def __init__(
-        self, path: str | os.PathLike[str], *,
-        timeout: float = 5.0, resample: bool = False, memory: int = 1 << 20, arm: bool = True,
+        self,
+        path: str | os.PathLike[str],
+        *,
+        timeout: float = 5.0,
+        resample: bool = False,
+        memory: int = 1 << 20,
+        arm: bool = True,
     ) -> None:
         self.path = os.fspath(path)
         self.timeout = timeout
@@ -220,8 +225,12 @@ class Client:
     # ---- by hand
 
     def request(
-        self, command: int, payload: bytes = b"", fds: Sequence[int] = (),
-        no_reply: bool = False, about: str = "",
+        self,
+        command: int,
+        payload: bytes = b"",
+        fds: Sequence[int] = (),
+        no_reply: bool = False,
+        about: str = "",
     ) -> tuple[bytes, tuple[int, ...]]:
         """Send any command; return payload and fds of the reply. The caller closes these fds.
 
@@ -262,5 +271,3 @@ class Client:
 
 def _name(command: int) -> str:
     return Command(command).name if command in list(Command) else f"command {command}"
-
-

@@ -250,5 +250,3 @@ def _close_all(fds: Sequence[int]) -> None:
 def respond_nothing(command: int, payload: bytes) -> bytes:
     """Refuse every command of the device, as a client without memory does."""
     raise ProtocolError("not implemented", errno.ENOSYS)
-
-

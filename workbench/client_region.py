@@ -39,7 +39,12 @@ class RegionInfo:
         areas = [protocol.sparse_areas(one) for one in capabilities if one.id == protocol.SPARSE_MMAP]
         whole = [(0, size)] if flags & RegionFlag.MMAP else []
         return cls(
-            index, region_name(index), size, RegionFlag(flags), offset, capabilities,
+            index,
+            region_name(index),
+            size,
+            RegionFlag(flags),
+            offset,
+            capabilities,
             tuple(areas[0] if areas else whole),
         )
 

@@ -43,22 +43,22 @@ class WireTrace:
     """Every message of the wire, newest last, at most 10,000: decoded when looked at."""
 
     def __init__(self) -> None:
-        self._kept: deque[tuple[int, bool, bytes, int]] = deque(maxlen=TRACE_MESSAGES)
+        self._kept: deque[tuple[int, bool, bytes, int, int]] = deque(maxlen=TRACE_MESSAGES)
 
-    def add(self, from_server: bool, data: bytes, nfds: int) -> None:
-        """Keep a message with the time, in ns of the log's clock."""
-        self._kept.append((lib.wb_clock(), from_server, data, nfds))
+    def add(self, from_server: bool, data: bytes, nfds: int, length: int) -> None:
+        """Keep a message, or its beginning if it is shorter than ``length``, with the time (ns)."""
+        self._kept.append((lib.wb_clock(), from_server, data, nfds, length))
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def __iter__(self) -> Iterator[WireMessage]:
-        for _, from_server, data, nfds in list(self._kept):
-            yield describe(data, from_server, nfds)
+        for _, from_server, data, nfds, length in list(self._kept):
+            yield describe(data, from_server, nfds, length)
 
     def __getitem__(self, index: int) -> WireMessage:
-        _, from_server, data, nfds = self._kept[index]
-        return describe(data, from_server, nfds)
+        _, from_server, data, nfds, length = self._kept[index]
+        return describe(data, from_server, nfds, length)
 
     def clear(self) -> None:
         """Forget them."""
@@ -302,4 +302,4 @@ def wb_python_message(context: Any, message: Any) -> int:
 def wb_python_trace(context: Any, from_server: int, data: Any, size: int, nfds: int) -> None:
     """Engine upcall: a message went by while tracing is on."""
     kept = bytes(ffi.buffer(data, min(size, TRACE_BYTES)))
-    ffi.from_handle(context)._serving.trace.add(bool(from_server), kept, nfds)
+    ffi.from_handle(context)._serving.trace.add(bool(from_server), kept, nfds, size)

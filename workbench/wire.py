@@ -33,6 +33,7 @@ __all__ = ["WireMessage", "describe"]
 
 SHOWN_BYTES = 16  # of data in a line
 SHOWN_WRITES = 4  # of a REGION_WRITE_MULTI
+_LENGTH_REMARKS = ("truncated:", "has ", "says ")
 
 Fields = dict[str, Any]
 
@@ -66,9 +67,13 @@ class WireMessage:
         return " ".join(parts)
 
 
-def describe(message: bytes, from_server: bool, nfds: int = 0) -> WireMessage:
-    """Decode one message, header included, that came with ``nfds`` file descriptors."""
+def describe(message: bytes, from_server: bool, nfds: int = 0, length: int | None = None) -> WireMessage:
+    """Decode one message, header included, that came with ``nfds`` file descriptors.
+
+    ``length``: how many bytes it had when only the first of them were kept.
+    """
     message = bytes(message)
+    kept_part = length is not None and length > len(message)
     if len(message) < HEADER.size:
         short = f"truncated: has {len(message)} of {HEADER.size} bytes"
         return WireMessage(from_server, 0, 0, "?", "", len(message), nfds, odd=(short,))
@@ -81,6 +86,8 @@ def describe(message: bytes, from_server: bool, nfds: int = 0) -> WireMessage:
             fields = _payload(command, payload, bool(flags & MessageFlag.REPLY), odd)
         except (ValueError, ProtocolError) as problem:
             odd.append(str(problem))
+    if kept_part:  # then what is missing is our doing
+        odd = [one for one in odd if not one.startswith(_LENGTH_REMARKS)]
     text = f"refused with {protocol.errno_name(error)}" if flags & MessageFlag.ERROR else ""
     return WireMessage(
         from_server, number, command, _name(command), _flags(flags), size, nfds, text, fields, tuple(odd)
