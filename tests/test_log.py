@@ -254,6 +254,27 @@ def test_waiting_may_count_records_and_look_back(log: AccessLog) -> None:
         log.wait(0)
 
 
+def test_a_log_read_while_it_is_written_is_in_order(log: AccessLog) -> None:
+    stop = threading.Event()
+
+    def write() -> None:
+        while not stop.is_set():
+            add(log)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        log.wait(CAPACITY, timeout=5)
+        for _ in range(200):
+            sequence = log.records()["seq"]
+            assert len(sequence) <= CAPACITY
+            assert np.all(np.diff(sequence.astype(np.int64)) > 0)
+    finally:
+        stop.set()
+        thread.join()
+    assert log.total == len(log) + log.dropped
+
+
 def test_waiting_in_vain_times_out(log: AccessLog) -> None:
     add(log)
     began = time.monotonic()

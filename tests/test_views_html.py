@@ -89,6 +89,21 @@ def test_the_card_is_sound_html_and_escapes_everything(lamp: Lamp) -> None:
     check(lamp.log._repr_html_())
 
 
+def test_a_huge_block_stays_small() -> None:
+    class Huge(wb.Device):
+        id = wb.PciId(vendor=0x1234, device=1)
+
+        class bar0(wb.Bar, size=1 << 16):
+            DATA = wb.Register(0, count=1 << 14)
+
+    with Huge() as device:
+        html = check(device_card(device))
+        assert "16384 registers" in html
+        assert "… and 16128 more" in html
+        assert "… and 16320 more" in device_text(device)
+        assert len(html) < 100_000
+
+
 def test_displaying_runs_no_hook_and_changes_nothing(lamp: Lamp) -> None:
     calls: list[str] = []
     lamp.bar0.COUNT.on_read(lambda device: calls.append("read"))

@@ -157,19 +157,23 @@ class Record:
         )  # fmt: skip
 
     @property
+    def digits(self) -> str:
+        """The value in hexadecimal, as wide as the access, at most 8 bytes; empty where there is none."""
+        has_one = self.kind in ("read", "write", "poke", "dma_read", "dma_write")
+        return f"0x{self.value:0{2 * min(self.size, 8)}x}" if has_one else ""
+
+    @property
     def marks(self) -> str:
         """What is wrong with the access, as ``! unmapped address``; empty when nothing is."""
         said = [text for name, text in _MARKS.items() if name in self.flags]
         return "! " + ", ".join(said) if said else ""
 
     def __str__(self) -> str:
-        shown = self.kind in ("read", "write", "poke", "dma_read", "dma_write")
-        value = f"0x{self.value:0{2 * min(self.size, 8)}x}" if shown else ""
         revision = f"rev {self.revision}" if self.revision else ""
         latency = duration(self.latency) if self.latency else ""
         line = (
             f"{self.elapsed / 1e6:>12.6f} ms  {self.origin:<8}  {self.kind:<9}  {self.register:<20}  "
-            f"{value:<10}  {self.text:<24}  {revision:<6}  {latency:>7}  {self.marks}"
+            f"{self.digits:<10}  {self.text:<24}  {revision:<6}  {latency:>7}  {self.marks}"
         )
         return line.rstrip()
 

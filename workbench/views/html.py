@@ -7,10 +7,11 @@ and never carry meaning alone. Every text of the user's is escaped.
 
 from collections.abc import Iterable, Iterator
 from html import escape
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import NamedTuple
 
 from ..device import Device
-from ..handles import RegisterHandle
+from ..handles import BlockHandle, RegisterHandle
 from ..log import LogView
 from ..registers import Bar
 
@@ -18,6 +19,8 @@ __all__ = ["device_card", "device_text", "log_table", "register_card"]
 
 _OPEN = 16  # registers up to which a block is shown unfolded
 _LINES = 64  # registers of a block that the plain text lists
+_ROWS = 256  # and the HTML: a saved notebook should stay small
+_TRACE = 15  # lines of a traceback, the last ones
 _FAILURES = 3  # hook errors shown
 
 STYLE = """<style>
@@ -62,7 +65,7 @@ class Summary(NamedTuple):
 def device_card(device: Device) -> str:
     """Return the device as HTML: identity, BARs, registers, interrupts, server, hook errors, log."""
     lines = "".join(_line(line) for line in _summaries(device))
-    blocks = "".join(_block_html(device, block) for block in _blocks(device))
+    blocks = "".join(_block_html(block) for block in _blocks(device))
     failures = "".join(f"<pre>{escape(text)}</pre>" for text in _failures(device))
     about = escape(_first_line(type(device)))
     head = f'<span class="h">{escape(device.name)}</span> <span class="d">{about}</span>'
@@ -77,7 +80,7 @@ def device_text(device: Device) -> str:
         if block.description.name == "config":
             continue
         lines.append(f"  {block.description.name}")
-        lines += _columns(list(_rows(block)))
+        lines += _columns(_rows(block, _LINES), _count(block))
     return "\n".join(lines)
 
 
@@ -104,11 +107,10 @@ def log_table(log: LogView, most: int = 20) -> str:
     """Return the last ``most`` records of a log as an HTML table, with the counts above it."""
     cells = []
     for record in log.newest(most):
-        value = f"0x{record.value:0{2 * min(record.size, 8)}x}" if record.size else ""
         revision = f"rev {record.revision}" if record.revision else ""
         cells.append([
-            f"{record.elapsed / 1e6:.6f}", record.origin, record.kind, record.register, value, record.text,
-            revision, f"{record.latency / 1e3:.1f}" if record.latency else "", record.marks,
+            f"{record.elapsed / 1e6:.6f}", record.origin, record.kind, record.register, record.digits,
+            record.text, revision, f"{record.latency / 1e3:.1f}" if record.latency else "", record.marks,
         ])  # fmt: skip
     titles = ["ms", "origin", "kind", "register", "value", "what changed", "hook", "µs", ""]
     more = f", the last {len(cells)} shown" if len(log) > len(cells) else ""
@@ -161,16 +163,23 @@ def _server(device: Device) -> str:
 
 def _failures(device: Device) -> list[str]:
     found = device.hooks.failures[-_FAILURES:]
-    return [f"{fault.name} raised, {fault.count} times\n{fault.text.strip()}" for fault in found]
+    traces = ["\n".join(fault.text.strip().splitlines()[-_TRACE:]) for fault in found]
+    return [
+        f"{fault.name} raised, {fault.count} times\n{text}" for fault, text in zip(found, traces, strict=True)
+    ]
 
 
-def _blocks(device: Device) -> Iterator[Any]:
+def _blocks(device: Device) -> Iterator[BlockHandle]:
     for _, block in sorted(device.blocks.items()):
         yield getattr(device, block.name)
 
 
-def _rows(block: Any) -> Iterator[Row]:
-    return (_row(register) for register in block.registers())
+def _rows(block: BlockHandle, most: int) -> list[Row]:
+    return [_row(register) for register in islice(block.registers(), most)]
+
+
+def _count(block: BlockHandle) -> int:
+    return sum(register.count for register in block.description.registers.values())
 
 
 def _row(register: RegisterHandle) -> Row:
@@ -203,13 +212,14 @@ def _line(line: Summary) -> str:
     return f'<tr><td class="d">{escape(line.topic)}</td><td{mark}>{text}</td></tr>'
 
 
-def _block_html(device: Device, block: Any) -> str:
-    rows = list(_rows(block))
+def _block_html(block: BlockHandle) -> str:
+    rows, count = _rows(block, _ROWS), _count(block)
     titles = ["offset", "register", "mode", "value", "fields", "reset", "answered by", "meaning"]
     name = block.description.name
-    unfolded = " open" if len(rows) <= _OPEN and name != "config" else ""
-    head = f"{escape(name)} <span class='d'>{_size(len(block))}, {len(rows)} registers</span>"
-    return f"<details{unfolded}><summary>{head}</summary>{_table(titles, rows)}</details>"
+    unfolded = " open" if count <= _OPEN and name != "config" else ""
+    head = f"{escape(name)} <span class='d'>{_size(len(block))}, {count} registers</span>"
+    more = f"<div class='d'>… and {count - len(rows)} more</div>" if count > len(rows) else ""
+    return f"<details{unfolded}><summary>{head}</summary>{_table(titles, rows)}{more}</details>"
 
 
 def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -223,9 +233,9 @@ def _cell(text: str) -> str:
     return f'<td class="{kinds}">{escape(text)}</td>' if kinds else f"<td>{escape(text)}</td>"
 
 
-def _columns(rows: list[Row]) -> list[str]:
-    """Return the rows as aligned text, without reset values and documentation."""
-    shown = [(*row[:5], row.answers) for row in rows[:_LINES]]
+def _columns(rows: list[Row], count: int) -> list[str]:
+    """Return the rows as aligned text, without reset values and documentation; ``count``: all there are."""
+    shown = [(*row[:5], row.answers) for row in rows]
     widths = [max(map(len, column)) for column in zip(*shown, strict=True)]
     lines = ["    " + "  ".join(map(str.ljust, row, widths)).rstrip() for row in shown]
-    return lines + ([f"    … and {len(rows) - len(shown)} more"] if len(rows) > len(shown) else [])
+    return lines + ([f"    … and {count - len(rows)} more"] if count > len(rows) else [])
