@@ -18,7 +18,7 @@ COMPILER = shutil.which("gcc") or shutil.which("cc")
 def test_engine_is_clean_under_the_sanitizers(program: str, sanitizer: str, tmp_path: Path) -> None:
     binary = tmp_path / program
     sources = [ROOT / "tests/native" / f"{program}.c", *sorted((ROOT / "workbench/engine").glob("*.c"))]
-    [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", f"-I{ROOT / 'workbench/engine'}"]
+    flags = [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all", f"-I{ROOT / 'workbench/engine'}"]
     compiled = subprocess.run(
         [
             COMPILER,
