@@ -81,7 +81,7 @@ enum wb_kind {
     WB_KIND_RESET,                              /* value: enum wb_reset */
     WB_KIND_SWAP,                               /* a hook was set: region, offset, size, revision */
     WB_KIND_ATTACH, WB_KIND_DETACH,             /* a client came, went; value: errno of the end */
-    WB_KIND_ERROR,                              /* a malformed message; offset: command, value: errno */
+    WB_KIND_ERROR,                              /* a message was refused; offset: command, value: errno */
     WB_KINDS
 };
 
@@ -147,7 +147,7 @@ typedef struct {
     void *context;
     /* A guest touched bytes that have a hook bit. Must not fail; says so in access->flags. */
     void (*hook)(void *context, wb_access *access);
-    /* Answers a cold message: 0, or an errno for an Error reply: positive goes on, negative closes after it. */
+    /* Answers a cold message: 0, or an errno for an Error reply; negative: closes after it. */
     int (*message)(void *context, wb_message *message);
     /* Sees every message of the wire, header included; called only while tracing is on. */
     void (*trace)(void *context, int from_server, const uint8_t *bytes, uint32_t size, uint32_t nfds);
@@ -226,7 +226,7 @@ int wb_irq_add(wb_device *device, uint32_t index, uint32_t vectors);    /* befor
 int wb_irq_set(wb_device *device, const uint8_t *payload, uint32_t size, const int *fds, uint32_t nfds);
 /* MSI, MSI-X: one message. INTx: a pulse, one interrupt. Returns enum wb_irq_outcome. */
 int wb_irq_trigger(wb_device *device, uint32_t index, uint32_t vector, uint32_t origin);
-/* INTx: 1 asserts, 0 deasserts. Mirrors STATUS bit 3. Returns enum wb_irq_outcome. */
+/* INTx: 1 asserts, 0 deasserts (returns 0, no record). Mirrors STATUS bit 3. Returns enum wb_irq_outcome. */
 int wb_irq_level(wb_device *device, int level, uint32_t origin);
 int wb_irq_get(wb_device *device, uint32_t index, uint32_t vector, wb_irq_status *status);
 void wb_irq_clear(wb_device *device);                       /* the client is gone: close its eventfds */
@@ -254,7 +254,8 @@ int wb_dma_unmap(wb_device *device, uint64_t iova, uint64_t size, int all);
  */
 int wb_dma_read(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size);
 int wb_dma_write(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t size);
-uint32_t wb_dma_list(wb_device *device, wb_dma_range *ranges, uint32_t room);   /* returns how many there are */
+/* By IOVA; returns how many there are. */
+uint32_t wb_dma_list(wb_device *device, wb_dma_range *ranges, uint32_t room);
 
 /* ---- server.c: the loop ---- */
 
