@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import protocol
-from .errors import ProtocolError
 from .protocol import (
     DEVICE_INFO,
     DMA_ACCESS,
@@ -84,7 +83,7 @@ def describe(message: bytes, from_server: bool, nfds: int = 0, length: int | Non
     if not flags & MessageFlag.ERROR:
         try:
             fields = _payload(command, payload, bool(flags & MessageFlag.REPLY), odd)
-        except (ValueError, ProtocolError) as problem:
+        except (ValueError, ConnectionError) as problem:  # ours, and protocol.py's ProtocolError
             odd.append(str(problem))
     if kept_part:  # then what is missing is our doing
         odd = [one for one in odd if not one.startswith(_LENGTH_REMARKS)]
@@ -149,7 +148,7 @@ def _version(payload: bytes, reply: bool, odd: list[str]) -> Fields:
     major, minor = _unpack(VERSION, payload)
     try:
         capabilities = protocol.unpack_version(payload)[2]
-    except ProtocolError as problem:
+    except ConnectionError as problem:
         odd.append(str(problem))
         return {"version": f"{major}.{minor}", "text": payload[VERSION.size :]}
     return {"version": f"{major}.{minor}", "capabilities": capabilities}
