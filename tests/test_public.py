@@ -52,7 +52,8 @@ def test_import_loads_neither_jupyter_nor_matplotlib_nor_pandas() -> None:
 
 @pytest.mark.slow
 def test_import_takes_less_than_300_ms() -> None:
-    code = "import time; t = time.perf_counter(); import workbench; print(time.perf_counter() - t)"
+    # Processor time of the quickest of five: what the import costs, not what else the machine does.
+    code = "import time; t = time.process_time(); import workbench; print(time.process_time() - t)"
     runs = [
         subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         for _ in range(5)

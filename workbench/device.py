@@ -27,10 +27,11 @@ from .capabilities import Capability
 from .dma import DmaMemory
 from .engine import check, ffi, lib
 from .errors import DescriptionError, StateError
-from .handles import BlockHandle, Region
+from .handles import BlockHandle
 from .hooks import Hooks
 from .interrupts import InterruptLine, Interrupts
 from .log import AccessLog
+from .region import Region
 from .registers import Bar, Block, Register
 
 if TYPE_CHECKING:  # the doors, opened on demand below: they know the device, not the other way round

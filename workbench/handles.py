@@ -12,137 +12,14 @@ from enum import IntEnum
 from typing import Any, TypeVar
 
 from .engine import check, ffi, lib
-from .hooks import Hook, Hooks
+from .hooks import Hook
+from .number import Number
+from .region import Region
 from .registers import Block, Field, Register
 
 __all__ = ["BlockHandle", "FieldHandle", "RegisterArray", "RegisterHandle"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-class Region:
-    """The engine's bytes of one block: peek, poke, read, write by offset."""
-
-    __slots__ = ("block", "handle", "hooks", "index")
-
-    def __init__(self, handle: Any, index: int, block: Block, hooks: Hooks) -> None:
-        self.handle = handle
-        self.index = index
-        self.block = block
-        self.hooks = hooks
-
-    def peek(self, offset: int, size: int, plane: int = lib.WB_VALUE) -> int:
-        """Return up to 8 stored bytes as a number."""
-        word = ffi.new("uint64_t *")
-        into = ffi.cast("uint8_t *", word)
-        check(lib.wb_region_get(self.handle, self.index, plane, offset, into, size), self.where(offset, size))
-        return int(word[0])
-
-    def poke(self, offset: int, size: int, value: int, mask: int, plane: int = lib.WB_VALUE) -> None:
-        """Replace the masked bits of up to 8 stored bytes."""
-        origin = lib.WB_DEVICE if self.hooks.running_here else lib.WB_NOTEBOOK
-        result = lib.wb_region_poke(self.handle, self.index, plane, offset, value, mask, size, origin)
-        check(result, self.where(offset, size))
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Read as the guest would: rules, hooks, log."""
-        into = ffi.new("uint8_t[]", max(size, 1))
-        result = lib.wb_region_read(self.handle, self.index, offset, into, size, self._origin())
-        check(result, self.where(offset, size))
-        self._interrupt()
-        return bytes(ffi.buffer(into, size))
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Write as the guest would: rules, hooks, log."""
-        result = lib.wb_region_write(self.handle, self.index, offset, data, len(data), self._origin())
-        check(result, self.where(offset, len(data)))
-        self._interrupt()
-
-    def where(self, offset: int, size: int) -> str:
-        """Say which bytes are meant, for errors."""
-        return f"{self.block.name} at {offset:#x}, {size} bytes"
-
-    def _origin(self) -> int:
-        return int(lib.WB_DEVICE if self.hooks.running_here else lib.WB_NOTEBOOK)
-
-    def _interrupt(self) -> None:
-        if self.hooks.interrupted and not self.hooks.running_here:
-            self.hooks.interrupted = False
-            raise KeyboardInterrupt
-
-
-class Number:
-    """What a register and a field have in common with an int: they can be used as one."""
-
-    __slots__ = ()
-
-    @property
-    def value(self) -> int:
-        """The number; peeks."""
-        raise NotImplementedError
-
-    def __int__(self) -> int:
-        return self.value
-
-    __index__ = __int__
-
-    def __bool__(self) -> bool:
-        return self.value != 0
-
-    def __format__(self, spec: str) -> str:
-        return format(self.value, spec)
-
-    def __eq__(self, other: object) -> bool:
-        return self.value == other.value if isinstance(other, Number) else self.value == other
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def __lt__(self, other: Any) -> bool:
-        return self.value < int(other)
-
-    def __le__(self, other: Any) -> bool:
-        return self.value <= int(other)
-
-    def __gt__(self, other: Any) -> bool:
-        return self.value > int(other)
-
-    def __ge__(self, other: Any) -> bool:
-        return self.value >= int(other)
-
-    def __add__(self, other: Any) -> int:
-        return self.value + int(other)
-
-    __radd__ = __add__
-
-    def __sub__(self, other: Any) -> int:
-        return self.value - int(other)
-
-    def __rsub__(self, other: Any) -> int:
-        return int(other) - self.value
-
-    def __and__(self, other: Any) -> int:
-        return self.value & int(other)
-
-    __rand__ = __and__
-
-    def __or__(self, other: Any) -> int:
-        return self.value | int(other)
-
-    __ror__ = __or__
-
-    def __xor__(self, other: Any) -> int:
-        return self.value ^ int(other)
-
-    __rxor__ = __xor__
-
-    def __lshift__(self, other: Any) -> int:
-        return self.value << int(other)
-
-    def __rshift__(self, other: Any) -> int:
-        return self.value >> int(other)
-
-    def __invert__(self) -> int:
-        return ~self.value
 
 
 class FieldHandle(Number):

@@ -1,0 +1,79 @@
+"""What registers and fields have in common with an int: they can be used as one."""
+
+from typing import Any
+
+__all__ = ["Number"]
+
+
+class Number:
+    """Arithmetic, comparison and formatting by ``value``, which subclasses give; each use peeks."""
+
+    __slots__ = ()
+
+    @property
+    def value(self) -> int:
+        """The number; peeks."""
+        raise NotImplementedError
+
+    def __int__(self) -> int:
+        return self.value
+
+    __index__ = __int__
+
+    def __bool__(self) -> bool:
+        return self.value != 0
+
+    def __format__(self, spec: str) -> str:
+        return format(self.value, spec)
+
+    def __eq__(self, other: object) -> bool:
+        return self.value == other.value if isinstance(other, Number) else self.value == other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __lt__(self, other: Any) -> bool:
+        return self.value < int(other)
+
+    def __le__(self, other: Any) -> bool:
+        return self.value <= int(other)
+
+    def __gt__(self, other: Any) -> bool:
+        return self.value > int(other)
+
+    def __ge__(self, other: Any) -> bool:
+        return self.value >= int(other)
+
+    def __add__(self, other: Any) -> int:
+        return self.value + int(other)
+
+    __radd__ = __add__
+
+    def __sub__(self, other: Any) -> int:
+        return self.value - int(other)
+
+    def __rsub__(self, other: Any) -> int:
+        return int(other) - self.value
+
+    def __and__(self, other: Any) -> int:
+        return self.value & int(other)
+
+    __rand__ = __and__
+
+    def __or__(self, other: Any) -> int:
+        return self.value | int(other)
+
+    __ror__ = __or__
+
+    def __xor__(self, other: Any) -> int:
+        return self.value ^ int(other)
+
+    __rxor__ = __xor__
+
+    def __lshift__(self, other: Any) -> int:
+        return self.value << int(other)
+
+    def __rshift__(self, other: Any) -> int:
+        return self.value >> int(other)
+
+    def __invert__(self) -> int:
+        return ~self.value
