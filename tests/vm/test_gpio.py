@@ -67,7 +67,7 @@ def test_a_hook_is_swapped_while_the_guest_reads_and_each_read_is_answered_once(
             swaps += 1
         reads = card.log.filter(register="IN0_7", kind="read", origin="guest")
         assert swaps > 1
-        # The shell's read takes the file twice: once for the byte, once for its end or line end.
+        # The shell's read takes the file more than once, the same number of times each round.
         assert len(reads) % count == 0
         assert len(reads) >= count
         assert card.log.dropped == 0
@@ -77,7 +77,4 @@ def test_a_hook_is_swapped_while_the_guest_reads_and_each_read_is_answered_once(
 def test_two_devices_in_one_machine() -> None:
     with PciIdio16("one") as one, PciIdio16("two") as two, wb.VM(one, two, modules=MODULES) as vm:
         assert vm.run("lspci -nn -d 494f:0dc8").stdout.count("[494f:0dc8]") == 2
-        vm.run(
-            f"{GPIO}for n in 512 544; do echo $n >export; done; for f in OUT0*; do echo 1 >$f/value; break; done"
-        )
         assert len(vm.run("ls -d /sys/class/gpio/gpiochip*").stdout.split()) == 2

@@ -24,6 +24,9 @@ class Wiring:
     qmp: int
 
 
+# fmt: off: an option and its value belong on one line
+# An option and its value belong on one line.
+# fmt: off
 def memory_args(memory: str) -> list[str]:
     """Return the arguments for guest memory that the device can share: without it DMA cannot work."""
     return [
@@ -48,11 +51,14 @@ def qemu_command(qemu: Qemu, accel: str, memory: str, vmlinuz: Path, wiring: Wir
         *memory_args(memory), "-machine", "q35",
         "-chardev", f"file,id=wb-console,path={wiring.console}", "-serial", "chardev:wb-console",
         "-chardev", f"socket,id=wb-agent,fd={wiring.agent}", "-serial", "chardev:wb-agent",
-        "-chardev", f"socket,id=wb-qmp,fd={wiring.qmp}", "-mon", "chardev=wb-qmp,mode=control",
+        "-chardev", f"socket,id=wb-qmp,fd={wiring.qmp}", "-qmp", "chardev:wb-qmp",
         "-kernel", str(vmlinuz), "-initrd", wiring.initrd, "-append", f"{KERNEL_ARGUMENTS} {append}".strip(),
         *(["-D", wiring.trace] if trace else []), *(word for each in trace for word in ("-trace", each)),
         *devices, *extra,
     ]
+# fmt: on
+
+# fmt: on
 
 
 def _mark() -> Path:
