@@ -253,6 +253,14 @@ def test_a_server_that_stops_is_gone_and_may_come_back(device, guest):
     assert guest.bar0.read32(0x10) == 0xC0FFEE
 
 
+@pytest.mark.parametrize("own_path", [False, True])
+def test_a_guest_starts_a_stopped_server_again_where_it_was(device, own_path, tmp_path):
+    device.serve(str(tmp_path / "own") if own_path else None).stop()
+    with device.connect() as guest:
+        assert guest.bar0.read32(0x10) == 0xC0FFEE
+        assert (guest.path == str(tmp_path / "own")) == own_path
+
+
 def test_many_guests_one_after_the_other(device):
     with device.connect() as guest:
         guest.memory[0] = 1

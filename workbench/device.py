@@ -208,9 +208,13 @@ class Device:
         """
         from .client import Client
 
-        server = self.serve() if self.server is None else self.serve(self.server.path)
+        server = self._served()
         server.wait_listening(timeout)
         return Client(server.path, timeout=timeout)
+
+    def _served(self) -> "Server":
+        # A stopped server is started again where it was asked to be; its private directory is gone.
+        return self.serve(self.server.wanted if self.server is not None else None)
 
     def qemu_args(self, memory: str | None = "256M") -> list[str]:
         """Return the arguments that plug this device into a QEMU (10.1 or newer) of your own.
@@ -218,7 +222,7 @@ class Device:
         With ``memory`` they include shared guest memory of that size, which DMA needs; with None
         they are the device alone. Serves the device first if nobody does.
         """
-        server = self.serve() if self.server is None else self.serve(self.server.path)
+        server = self._served()
         socket = {"driver": "vfio-user-pci", "socket": {"type": "unix", "path": server.path}}
         shared = f"memory-backend-memfd,id=ram,size={memory},share=on"
         backed = ["-m", memory, "-object", shared, "-machine", "q35,memory-backend=ram"] if memory else []

@@ -111,6 +111,11 @@ class Server:
         return os.fspath(self._path) if self._path else ""
 
     @property
+    def wanted(self) -> str | None:
+        """The path that was asked for; None: a private directory."""
+        return os.fspath(self._wanted) if self._wanted is not None else None
+
+    @property
     def running(self) -> bool:
         """Whether the thread is there, in this process."""
         return self.state in ("listening", "attached") and self._owner == os.getpid()
