@@ -207,7 +207,7 @@ class Hooks:
         lib.wb_region_hook(self._handle, region, hook.offset, size, BITS[hook.slot], on)
         record = {
             "kind": lib.WB_KIND_SWAP, "origin": lib.WB_NOTEBOOK, "region": region, "offset": hook.offset,
-            "size": size, "revision": hook.revision if on else 0,
+            "size": size, "revision": hook.revision if on else 0, "value": BITS[hook.slot],
         }  # fmt: skip
         if logged:
             lib.wb_log_add(self._handle, ffi.new("wb_record *", record))

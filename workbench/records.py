@@ -40,6 +40,7 @@ ORIGINS = _enum("wb_origin", "WB_")  #: "guest", "notebook", "device"
 FLAGS = _enum("wb_flag", "WB_")  #: 1: "unmapped", 2: "violation" ...
 FLAGGED = lib.WB_UNMAPPED | lib.WB_VIOLATION | lib.WB_HOOK_FAILED  #: what deserves a look
 
+_SLOTS = {lib.WB_HOOK_READ: "on_read", lib.WB_HOOK_WRITE: "on_write"}
 _OUTCOMES = _enum("wb_irq_outcome", "WB_IRQ_")
 _RESETS = {lib.WB_RESET_DEVICE: "by the client", lib.WB_RESET_NOTEBOOK: "from the notebook"}
 _MARKS = {"unmapped": "unmapped address", "violation": "writes read-only bits", "hook_failed": "hook raised"}
@@ -87,7 +88,7 @@ class Names:
         size = np.where(touching, records["size"], 0).astype(np.uint64)
         # 4 bits of kind, 8 of region, 21 of size (at most 1 MiB), and the rest is the offset or its number.
         key = (where << 33) | (size << 12) | (records["region"].astype(np.uint64) << 4)
-        key |= np.where(touching, 0, records["kind"]).astype(np.uint64)
+        key |= records["kind"].astype(np.uint64)
         _, first, codes = np.unique(key, return_index=True, return_inverse=True)
         rows = records[["kind", "region", "offset", "size"]][first].tolist()
         return codes, [self.touch(*row) for row in rows]
@@ -102,7 +103,7 @@ class Names:
             return Touch(label, frozenset({label}))
         block = self._blocks.get(region)
         name = block.name if block else _REGIONS.get(region, f"bar{region}")
-        located = tuple(block.at(offset, size)) if block else ()
+        located = _answering(kind, block.at(offset, size)) if block else ()
         if not located:
             return Touch(f"{name}+{offset:#x}", frozenset({name, f"{name}+{offset:#x}"}))
         elements = [found.register.element_name(found.index) for found in located]
@@ -110,6 +111,14 @@ class Names:
         return Touch(
             f"{name}.{_join(elements)}", frozenset(names | {f"{name}.{text}" for text in names}), located
         )
+
+
+def _answering(kind: int, located: list[Located]) -> tuple[Located, ...]:
+    """Leave out, of registers that share bytes, the write-only ones for a read and the reverse."""
+    if kind == lib.WB_KIND_SWAP:
+        return tuple(located)
+    plane = "written_mask" if kind == lib.WB_KIND_WRITE else "stored_mask"
+    return tuple(found for found in located if getattr(found.register, plane)) or tuple(located)
 
 
 def _join(names: list[str]) -> str:
@@ -249,7 +258,7 @@ def _story(kind: int, offset: int, size: int, value: int, revision: int) -> str:
         lib.WB_KIND_MAP: f"IOVA {offset:#x}, {_bytes(value)}",
         lib.WB_KIND_UNMAP: f"IOVA {offset:#x}, {_bytes(value)}",
         lib.WB_KIND_RESET: _RESETS.get(value, ""),
-        lib.WB_KIND_SWAP: "hook set" if revision else "hook removed",
+        lib.WB_KIND_SWAP: f"{_SLOTS.get(value, 'hook')} {'set' if revision else 'removed'}",
         lib.WB_KIND_ATTACH: "a client came",
         lib.WB_KIND_DETACH: f"the client went: {failed}" if value else "the client went",
         lib.WB_KIND_ERROR: f"malformed message, command {offset}: {failed}",

@@ -79,7 +79,7 @@ enum wb_kind {
     WB_KIND_DMA_READ, WB_KIND_DMA_WRITE,        /* offset: IOVA; value: the first 8 bytes */
     WB_KIND_MAP, WB_KIND_UNMAP,                 /* offset: IOVA; value: size in bytes */
     WB_KIND_RESET,                              /* value: enum wb_reset */
-    WB_KIND_SWAP,                               /* a hook was set: region, offset, size, revision */
+    WB_KIND_SWAP,                               /* a hook was set (value: enum wb_hook_bit) or, revision 0, removed */
     WB_KIND_ATTACH, WB_KIND_DETACH,             /* a client came, went; value: errno of the end */
     WB_KIND_ERROR,                              /* a message was refused; offset: command, value: errno */
     WB_KINDS
