@@ -282,7 +282,7 @@ class Debs:
         def watch() -> None:
             done = sum(size for size in map(_size, archives.rglob("*.deb")) if size)
             self.progress(
-                f"downloading {len(wanted)} packages: {done / 1e6:.0f} of {total / 1e6:.0f} MB",
+                f"downloading {len(wanted)} packages, {total / 1e6:.0f} MB: {done / 1e6:.0f} MB",
                 min(1.0, done / max(1, total)),
             )
 
@@ -334,14 +334,14 @@ class Debs:
     def _unpack(self, debs: Iterable[Path], tree: Path) -> None:
         debs = list(debs)
         for number, deb in enumerate(debs):
-            self.progress(f"unpacking: {deb.name.split('_')[0]}", number / len(debs))
+            self.progress(f"unpacking {len(debs)} packages: {deb.name.split('_')[0]}", number / len(debs))
             done = subprocess.run(
                 ["dpkg-deb", "-x", str(deb), str(tree)], capture_output=True, text=True, check=False
             )
             if done.returncode:
                 deb.unlink(missing_ok=True)  # damaged: fetched anew the next time
                 raise self._explain(f"dpkg-deb -x {deb.name}", done.stderr)
-        self.progress("unpacking: done", 1.0)
+        self.progress(f"unpacking {len(debs)} packages: done", 1.0)
 
 
 def _size(path: Path) -> int:
