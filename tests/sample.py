@@ -8,7 +8,7 @@ import pytest
 
 import workbench as wb
 from workbench import protocol
-from workbench.client_link import Link, respond_nothing
+from workbench.client.link import Link, respond_nothing
 from workbench.protocol import Command, IrqSet
 
 

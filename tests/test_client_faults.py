@@ -192,7 +192,13 @@ def test_commands_of_the_device_are_served_inside_a_request(path):
         assert guest.bar0.read32(0) == 0
         assert guest.memory[0x2000:0x2002] == b"hi"
     assert [header.error for header, _ in answers] == [
-        0, 0, errno.ENODEV, errno.E2BIG, errno.E2BIG, errno.EINVAL, errno.ENOSYS,
+        0,
+        0,
+        errno.ENODEV,
+        errno.E2BIG,
+        errno.E2BIG,
+        errno.EINVAL,
+        errno.ENOSYS,
     ]
     assert answers[0][1] == protocol.DMA_ACCESS.pack(0x1000, 4) + b"RAM!"
     assert answers[1][1] == protocol.DMA_ACCESS.pack(0x2000, 2)

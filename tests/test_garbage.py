@@ -22,7 +22,7 @@ from sample import (
 )
 
 from workbench import protocol
-from workbench.client_link import Link
+from workbench.client.link import Link
 from workbench.errors import ProtocolError
 from workbench.protocol import HEADER, Command, MessageFlag
 

@@ -65,8 +65,7 @@ DOORS = {
 
 def module_of(path: Path) -> str:
     parts = path.relative_to(PACKAGE).parts
-    name = parts[0] if len(parts) > 1 else path.stem
-    return "client" if name.startswith("client_") else name
+    return parts[0] if len(parts) > 1 else path.stem
 
 
 def for_types(tree: ast.Module) -> set[int]:
@@ -108,7 +107,6 @@ def test_a_module_imports_only_what_lies_below(path: Path) -> None:
         return
     wrong = []
     for name, at_import in imports(path):
-        name = "client" if name.startswith("client_") else name
         allowed = name == module or name in ALLOWED[module] or (not at_import and (module, name) in DOORS)
         if not allowed:
             wrong.append(name)

@@ -147,8 +147,12 @@ def test_any_way_of_cutting_messages_gives_the_same_answers(guest, cuts):
 @pytest.mark.parametrize(
     "command",
     [
-        Command.REGION_READ, Command.REGION_WRITE, Command.DEVICE_GET_INFO, Command.DMA_UNMAP,
-        Command.DEVICE_RESET, 99,
+        Command.REGION_READ,
+        Command.REGION_WRITE,
+        Command.DEVICE_GET_INFO,
+        Command.DMA_UNMAP,
+        Command.DEVICE_RESET,
+        99,
     ],
 )
 def test_file_descriptors_where_none_belong_are_refused_and_closed(guest, command):

@@ -13,8 +13,18 @@ from workbench.protocol import Header, RegionCapability, RegionFlag
 
 def test_layouts_have_the_sizes_of_the_specification():
     sizes = {
-        "HEADER": 16, "VERSION": 4, "DMA_MAP": 32, "DMA_UNMAP": 24, "DEVICE_INFO": 16, "REGION_INFO": 32,
-        "IO_FDS": 16, "IRQ_INFO": 16, "IRQ_SET": 20, "REGION_ACCESS": 16, "DMA_ACCESS": 16, "MULTI_WRITE": 24,
+        "HEADER": 16,
+        "VERSION": 4,
+        "DMA_MAP": 32,
+        "DMA_UNMAP": 24,
+        "DEVICE_INFO": 16,
+        "REGION_INFO": 32,
+        "IO_FDS": 16,
+        "IRQ_INFO": 16,
+        "IRQ_SET": 20,
+        "REGION_ACCESS": 16,
+        "DMA_ACCESS": 16,
+        "MULTI_WRITE": 24,
     }
     assert {name: getattr(protocol, name).size for name in sizes} == sizes
 
@@ -44,8 +54,15 @@ def test_version_without_capabilities_means_the_defaults(text):
 @pytest.mark.parametrize(
     "payload",
     [
-        b"", b"\0\0\0", b"\0\0\0\0{}", b"\0\0\0\0{\0", b"\0\0\0\0[]\0", b"\0\0\0\0\xff\xfe\0", b"\0\0\0\0\0",
-        b'\0\0\0\0{"capabilities":[]}\0', b'\0\0\0\0{"capabilities":null}\0',
+        b"",
+        b"\0\0\0",
+        b"\0\0\0\0{}",
+        b"\0\0\0\0{\0",
+        b"\0\0\0\0[]\0",
+        b"\0\0\0\0\xff\xfe\0",
+        b"\0\0\0\0\0",
+        b'\0\0\0\0{"capabilities":[]}\0',
+        b'\0\0\0\0{"capabilities":null}\0',
         b"\0\0\0\0" + b"[" * 100_000 + b"\0",
     ],
 )

@@ -12,9 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
-from . import protocol
-from .errors import ProtocolError
-from .protocol import DMA_ACCESS, DMA_MAP, DMA_UNMAP, Command, DmaFlag, UnmapFlag
+from .. import protocol
+from ..errors import ProtocolError
+from ..protocol import DMA_ACCESS, DMA_MAP, DMA_UNMAP, Command, DmaFlag, UnmapFlag
 
 __all__ = ["GuestMemory", "Range"]
 

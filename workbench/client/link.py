@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from . import protocol
-from .errors import ProtocolError
-from .protocol import Header, MessageFlag
+from .. import protocol
+from ..errors import ProtocolError
+from ..protocol import Header, MessageFlag
 
 __all__ = ["Link", "Message"]
 

@@ -11,13 +11,13 @@ from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-from . import protocol
-from .client_irq import IrqInfo, Irqs
-from .client_link import Link, Message
-from .client_memory import GuestMemory
-from .client_region import RegionInfo, RegionView
-from .errors import ProtocolError, StateError
-from .protocol import DEVICE_INFO, MULTI_COUNT, MULTI_WRITE, Command, DeviceFlag, RegionFlag
+from .. import protocol
+from ..errors import ProtocolError, StateError
+from ..protocol import DEVICE_INFO, MULTI_COUNT, MULTI_WRITE, Command, DeviceFlag, RegionFlag
+from .irq import IrqInfo, Irqs
+from .link import Link, Message
+from .memory import GuestMemory
+from .region import RegionInfo, RegionView
 
 __all__ = ["Client"]
 

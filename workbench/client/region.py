@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-from . import protocol
-from .errors import ProtocolError
-from .protocol import REGION_ACCESS, REGION_INFO, Command, RegionCapability, RegionFlag
+from .. import protocol
+from ..errors import ProtocolError
+from ..protocol import REGION_ACCESS, REGION_INFO, Command, RegionCapability, RegionFlag
 
 __all__ = ["RegionInfo", "RegionView"]
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from . import protocol
-from .errors import ProtocolError, StateError
-from .protocol import IRQ_INFO, IRQ_SET, Command, IrqFlag, IrqSet
+from .. import protocol
+from ..errors import ProtocolError, StateError
+from ..protocol import IRQ_INFO, IRQ_SET, Command, IrqFlag, IrqSet
 
 __all__ = ["IrqInfo", "Irqs"]
 
