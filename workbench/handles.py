@@ -169,9 +169,7 @@ class RegisterHandle(Number):
         fields = "".join(f" {name}={text}" for name, text in register.decode(value).items())
         place = f"{self._region.block.name}+{self.offset:#x}"
         digits = 2 + register.width // 4
-        modes = {field.mode for field in register.fields.values()} or {register.mode}
-        mode = "/".join(sorted(map(str, modes)))
-        return f"<Register {self.name} @ {place} {mode} {value:#0{digits}x}{fields}>"
+        return f"<Register {self.name} @ {place} {register.modes} {value:#0{digits}x}{fields}>"
 
 
 class RegisterArray:

@@ -125,6 +125,12 @@ class Register:
             mask |= self.plane_mask(plane)
         return mask
 
+    @property
+    def modes(self) -> str:
+        """The mode, or those of the fields where they differ: "ro/w1c"."""
+        found = dict.fromkeys(str(field.mode) for field in self.fields.values())
+        return "/".join(found) or str(self.mode)
+
     def element_offset(self, index: int) -> int:
         """Return an element's byte offset in the block; IndexError outside the array."""
         if not 0 <= index < self.count:

@@ -31,7 +31,7 @@ STYLE = """<style>
 .wb .b{border:1px solid var(--jp-border-color1,gray);border-radius:8px;padding:0 6px;font-size:11px}
 .wb .w{color:var(--jp-error-color1,#d62728);font-weight:600}
 .wb table{border-collapse:collapse;margin:4px 0 8px 0;border:0}
-.wb table th,.wb table td{text-align:left;vertical-align:top;padding:1px 12px 1px 0;border:0}
+.wb table th,.wb table td{text-align:left!important;vertical-align:top;padding:1px 12px 1px 0;border:0}
 .wb table th,.wb table td{white-space:nowrap}
 .wb table th{font-weight:600;border-bottom:1px solid var(--jp-border-color2,#8886)}
 .wb table td.t{white-space:normal;max-width:36em}
@@ -188,7 +188,7 @@ def _row(register: RegisterHandle) -> Row:
     fields = " ".join(f"{name}={text}" for name, text in description.decode(value).items())
     doc = (description.doc or "").strip().partition("\n")[0]
     return Row(
-        f"{register.offset:#04x}", description.element_name(register.index), str(description.mode),
+        f"{register.offset:#04x}", description.element_name(register.index), description.modes,
         f"0x{value:0{digits}x}", fields, f"0x{description.reset:0{digits}x}", _answers(register), doc,
     )  # fmt: skip
 

@@ -22,8 +22,9 @@ class Progress:
     """
 
     def __init__(self, stream: TextIO | None = None) -> None:
-        self.stream = sys.stderr if stream is None else stream
-        self.live = self.stream.isatty() or "ipykernel.kernelapp" in sys.modules
+        notebook = "ipykernel.kernelapp" in sys.modules  # which shows stderr as if something were wrong
+        self.stream = stream or (sys.stdout if notebook else sys.stderr)
+        self.live = notebook or self.stream.isatty()
         self.quiet = stream is None and "PYTEST_CURRENT_TEST" in os.environ
         self._step = ""
         self._width = 0
