@@ -1,0 +1,314 @@
+"""A JupyterLab server of one's own, and a notebook of it opened in a browser.
+
+The page is driven through JupyterLab's own objects (``window.jupyterapp``) where that says exactly when a
+cell is done, and through mouse and keyboard where a person's way is what is tested.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import nbformat
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from workbench.vm.launcher import spawn
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+OUT = ROOT / "out" / "browser"
+VIEWPORT = {"width": 1280, "height": 900}
+SETTINGS = {
+    "notification": {"fetchNews": "false", "checkForUpdates": False},
+    "themes": {"theme": "JupyterLab Light", "theme-scrollbars": False},
+}
+#: Run in every page: the notebook in front, its cells' outputs, and a count of what the kernel sent.
+HELPERS = """
+window.wb = {
+  sent: [],                                             // [ms, bytes] of every comm message from the kernel
+  streams: [],                                          // text the server or the kernel said outside of cells
+  panel() { return window.jupyterapp?.shell.currentWidget },
+  kernel() { return this.panel()?.sessionContext.session?.kernel },
+  cell(n) { return this.panel().content.widgets[n] },
+  outputs(n) { return this.cell(n).model.outputs.toJSON() },
+  watch() {
+    const kernel = this.kernel();
+    if (!kernel || kernel.wbWatched) return;
+    kernel.wbWatched = true;
+    kernel.anyMessage.connect((_, { msg, direction }) => {
+      if (direction !== 'recv') return;
+      if (msg.header.msg_type === 'comm_msg') {
+        const bytes = (msg.buffers ?? []).reduce((sum, b) => sum + b.byteLength, 0);
+        this.sent.push([performance.now(), bytes + JSON.stringify(msg.content).length, msg.content.data.method]);
+      }
+      if (msg.header.msg_type === 'stream') this.streams.push(msg.content.text);
+    });
+  },
+  async run(n) {
+    const panel = this.panel();
+    panel.content.activeCellIndex = n;
+    panel.content.deselectAll();
+    await window.jupyterapp.commands.execute('notebook:run-cell');
+  },
+  async ask(code) {
+    const future = this.kernel().requestExecute({ code, silent: false, store_history: false });
+    let text = '';
+    future.onIOPub = (msg) => {
+      if (msg.header.msg_type === 'stream') text += msg.content.text;
+      if (msg.header.msg_type === 'error') text += msg.content.traceback.join('\\n');
+    };
+    await future.done;
+    return text;
+  },
+};
+"""
+
+
+class Lab:
+    """A JupyterLab server under ``root``, with a configuration of its own; ``stop()`` ends it."""
+
+    def __init__(self, root: Path, browser: Browser) -> None:
+        self.root, self.browser = root, browser
+        self.files = root / "notebooks"
+        self.log = root / "server.log"
+        for name in ("notebooks", "runtime", "settings"):
+            (root / name).mkdir()
+        (root / "runtime").chmod(0o700)
+        for name, values in SETTINGS.items():
+            directory = root / "settings/@jupyterlab/apputils-extension"
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / f"{name}.jupyterlab-settings").write_text(json.dumps(values))
+        with self.log.open("wb") as log:
+            # A child of the launcher dies with the tests, however they end.
+            self.process = spawn(self._command(), stdout=log, stderr=log)
+        self.url = self._wait_for_url()
+
+    def _command(self) -> list[str]:
+        own = {
+            "JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "data", "JUPYTER_RUNTIME_DIR": "runtime",
+            "JUPYTERLAB_SETTINGS_DIR": "settings", "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+            "IPYTHONDIR": "ipython", "XDG_RUNTIME_DIR": "runtime",
+        }  # fmt: skip
+        variables = [f"{name}={self.root / directory}" for name, directory in own.items()]
+        return [
+            "env", *variables, "PYTHONWARNINGS=default", sys.executable, "-m", "jupyter", "lab", "--no-browser",
+            "--allow-root", "--ServerApp.ip=127.0.0.1", "--ServerApp.port=8950", "--ServerApp.port_retries=200",
+            "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True",
+            f"--ServerApp.root_dir={self.files}", "--LabApp.expose_app_in_browser=True",
+            "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        ]  # fmt: skip
+
+    def _wait_for_url(self) -> str:
+        def url() -> str | None:
+            for path in (self.root / "runtime").glob("jpserver-*.json"):
+                try:
+                    found: str = json.loads(path.read_text())["url"]
+                    urllib.request.urlopen(found + "api/status", timeout=5).close()
+                    return found
+                except (OSError, ValueError):
+                    continue
+            if self.process.poll() is not None:
+                raise RuntimeError(f"JupyterLab did not start:\n{self.log.read_text()}")
+            return None
+
+        return until(url, 40, "JupyterLab to answer")
+
+    def stop(self) -> None:
+        """Shut the server down, and its kernels with it; kill it when it does not go."""
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait(5)
+
+    def api(self, path: str, method: str = "GET") -> Any:
+        """Ask the server's REST API."""
+        request = urllib.request.Request(self.url + "api/" + path, method=method)
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def open(self, name: str, cells: Iterable[str] | None = None, kernel: bool = True) -> "Notebook":
+        """Open the notebook ``name`` in a new, empty profile, written with ``cells`` first if given."""
+        if cells is not None:
+            book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
+            book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+            (self.files / name).parent.mkdir(parents=True, exist_ok=True)
+            nbformat.write(book, self.files / name)
+        context = self.browser.new_context(viewport=VIEWPORT, reduced_motion="reduce")  # type: ignore[arg-type]
+        context.grant_permissions(["clipboard-read", "clipboard-write"], origin=self.url.rstrip("/"))
+        context.add_init_script(HELPERS)
+        return Notebook(self, name, context, kernel)
+
+
+class Notebook:
+    """A notebook in a browser page. ``errors`` collects what went wrong in the page itself."""
+
+    def __init__(self, lab: Lab, name: str, context: BrowserContext, kernel: bool = True) -> None:
+        self.lab, self.name, self.context = lab, name, context
+        self.errors: list[str] = []
+        self.foreign: list[str] = []
+        self.page = self.new_page()
+        self.visit(kernel)
+
+    def new_page(self) -> Page:
+        """Return another tab of the same browser, watched for errors and for requests to elsewhere."""
+        page = self.context.new_page()
+        page.on("pageerror", lambda error: self.errors.append(str(error)))
+        page.on("console", lambda line: line.type == "error" and self.errors.append(line.text))
+        page.on("request", lambda asked: self._seen(asked.url))
+        return page
+
+    def _seen(self, url: str) -> None:
+        if url.startswith(("http", "ws")) and "//127.0.0.1:" not in url and "//localhost:" not in url:
+            self.foreign.append(url)
+
+    def visit(self, kernel: bool = True, page: Page | None = None) -> None:
+        """Load the notebook's page and wait for its kernel."""
+        page = page or self.page
+        # A workspace of its own: JupyterLab takes another when two tabs share one, with a reload.
+        workspace = f"t{id(page):x}"
+        page.goto(f"{self.lab.url}lab/workspaces/{workspace}/tree/{self.name}?reset")
+        page.wait_for_function("window.wb?.panel()?.content?.widgets?.length", timeout=30_000)
+        page.evaluate("async () => { await wb.panel().context.ready; await wb.panel().revealed; }")
+        if kernel:
+            page.evaluate("async () => await wb.panel().sessionContext.ready")
+            page.wait_for_function("wb.kernel()?.connectionStatus === 'connected'", timeout=30_000)
+            page.wait_for_function("['idle', 'busy'].includes(wb.kernel()?.status)", timeout=30_000)
+            page.evaluate("wb.watch()")
+        # Else its prompts and panels cover what is looked at.
+        page.evaluate("""() => { const shell = window.jupyterapp.shell;
+            shell.collapseLeft(); shell.collapseRight(); }""")
+
+    def close(self) -> None:
+        """Close the pages; end the notebook's kernel."""
+        self.context.close()
+        for session in self.lab.api("sessions"):
+            if session["path"] == self.name:
+                self.lab.api(f"sessions/{session['id']}", "DELETE")
+
+    # -- cells --
+
+    def run(self, *cells: int) -> None:
+        """Run cells by number and wait for their end. Raises AssertionError if one raised."""
+        for n in cells:
+            self.page.evaluate("n => wb.run(n)", n)
+            for output in self.outputs(n):
+                assert output["output_type"] != "error", "\n".join(output["traceback"])
+
+    def start(self, n: int) -> None:
+        """Run a cell and do not wait for its end."""
+        self.page.evaluate("n => { wb.run(n) }", n)
+        self.wait("wb.kernel().status === 'busy'")
+
+    def run_all(self) -> None:
+        """Run all cells, as the menu's entry does, and wait for their end."""
+        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+
+    def interrupt(self) -> None:
+        """Interrupt the cell that runs and wait for the kernel to be idle."""
+        self.page.evaluate("() => wb.kernel().interrupt()")
+        self.wait("wb.kernel().status === 'idle'")
+
+    def outputs(self, n: int) -> list[dict[str, Any]]:
+        """Return a cell's outputs as the notebook will save them."""
+        found: list[dict[str, Any]] = self.page.evaluate("n => wb.outputs(n)", n)
+        return found
+
+    def output_text(self, n: int) -> str:
+        """Return what a cell printed."""
+        return "".join(
+            "".join(output["text"]) for output in self.outputs(n) if output["output_type"] == "stream"
+        )
+
+    def ask(self, code: str) -> str:
+        """Return what ``code`` prints in the kernel, without a cell."""
+        text: str = self.page.evaluate("code => wb.ask(code)", code)
+        return text
+
+    def show(self, n: int) -> None:
+        """Scroll a cell to the top of the window."""
+        self.page.evaluate("n => wb.panel().content.scrollToItem(n, 'start')", n)
+
+    # -- the page --
+
+    def wait(self, condition: str, timeout: float = 20) -> Any:
+        """Wait until a JavaScript condition holds; return its value."""
+        return self.page.wait_for_function(condition, timeout=timeout * 1000).json_value()
+
+    def picture(self, name: str, page: Page | None = None) -> Path:
+        """Save a screenshot under out/browser and return its path."""
+        OUT.mkdir(parents=True, exist_ok=True)
+        path = OUT / f"{name}.png"
+        (page or self.page).screenshot(path=path)
+        return path
+
+    def theme(self, name: str) -> None:
+        """Switch JupyterLab's theme: "Light" or "Dark"."""
+        self.page.evaluate(
+            "name => window.jupyterapp.commands.execute('apputils:change-theme', { theme: name })",
+            f"JupyterLab {name}",
+        )
+        self.wait(f"document.body.dataset.jpThemeLight === '{str(name == 'Light').lower()}'")
+
+    def save(self) -> Path:
+        """Save the notebook; return its path on disk."""
+        self.page.evaluate("() => wb.panel().context.save()")
+        return self.lab.files / self.name
+
+    # -- the kernel --
+
+    @property
+    def pid(self) -> int:
+        """The kernel's process."""
+        return int(self.ask("import os; print(os.getpid())"))
+
+    def restart_kernel(self) -> None:
+        """Restart the kernel, as the toolbar's button does after its question."""
+        self.page.evaluate("() => wb.panel().sessionContext.restartKernel()")
+        self.page.evaluate("async () => { await wb.kernel().info; wb.watch(); }")
+
+    def kill_kernel(self) -> int:
+        """Kill the kernel with SIGKILL; wait until the server has started another. Return the old pid."""
+        pid = self.pid
+        os.kill(pid, signal.SIGKILL)
+        until(lambda: not alive(pid), 10, f"process {pid} to end")
+        self.wait("wb.kernel().status === 'idle' && wb.kernel().connectionStatus === 'connected'", 30)
+        until(lambda: self.pid != pid, 20, "a new kernel")
+        return pid
+
+
+def alive(pid: int) -> bool:
+    """Whether the process runs; one that nobody has waited for yet does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """Return the first true value of ``condition()``. Raises TimeoutError that says ``what`` did not come."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"waited {seconds:g} s for {what}")
+        time.sleep(0.02)
+    return value
+
+
+def command_lines(word: str) -> Sequence[int]:
+    """Return the processes with ``word`` in their command line."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if word.encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue  # it ended meanwhile
+    return found
