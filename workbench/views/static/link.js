@@ -62,7 +62,7 @@ class Link {
   do(action, args = {}, timeout = 120000) {
     const id = this.nextId++;
     return new Promise((resolve, reject) => {
-      const slow = setTimeout(() => this.say(`${action}: waits until the running cell is done`, "wait"), 1500);
+      const slow = setTimeout(() => this.say(`${action}: ${this.#whyWaiting()}`, "wait"), 1500);
       const late = setTimeout(() => {
         this.#settle(id, { ok: false, text: `${action}: the kernel did not answer in ${timeout / 1000} s` });
       }, timeout);
@@ -95,6 +95,11 @@ class Link {
     this.model.off("msg:custom", this.receive);
     for (const id of [...this.waiting.keys()]) this.#settle(id, { ok: false, text: "the view was closed" });
     this.#sendWant();
+  }
+
+  #whyWaiting() {
+    if (this.state?.subshells === false) return "waits for the running cell to end (this kernel has no subshells)";
+    return "no answer yet, still waiting";
   }
 
   #send(message) {
@@ -141,6 +146,7 @@ class Link {
     this.waiting.delete(id);
     clearTimeout(waiter.slow);
     clearTimeout(waiter.late);
+    this.say("", "wait");
     if (answer.ok) waiter.resolve(answer.text ?? "");
     else waiter.reject(new Error(answer.text || "it did not work"));
   }

@@ -211,7 +211,7 @@ class Scroller {
     let row = this.rows.get(index);
     const fresh = !row;
     if (fresh) {
-      row = free.pop() ?? h("div", null, this.options.create()).firstChild;
+      row = free.pop() ?? this.options.create();
       this.rows.set(index, row);
       if (!row.isConnected) this.space.append(row);
       row.id = `${this.id}-${index}`;

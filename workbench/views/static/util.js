@@ -208,13 +208,22 @@ function watchVisible(el, changed) {
   };
 }
 
-/** Make an element glow once (class `wb-flash`, style.css); with reduced motion it is a still mark for a second. */
+/** Make an element glow once (style.css); with reduced motion it carries a still mark for a second. Two equal
+ * animations take turns, because a class put on again does not start its animation again. */
 function flash(el) {
-  el.classList.remove("wb-flash");
-  el.getAnimations?.().forEach((animation) => animation.cancel());
-  requestAnimationFrame(() => el.classList.add("wb-flash"));
+  const again = el.classList.contains("wb-flash-a");
+  el.classList.toggle("wb-flash-a", !again);
+  el.classList.toggle("wb-flash-b", again);
   clearTimeout(el.wbFlash);
-  el.wbFlash = setTimeout(() => el.classList.remove("wb-flash"), 1200);
+  el.wbFlash = setTimeout(() => unflash(el), 1200);
+}
+
+/** End the glow at once: the element is used for something else now. */
+function unflash(el) {
+  if (!el.wbFlash) return;
+  clearTimeout(el.wbFlash);
+  el.wbFlash = 0;
+  el.classList.remove("wb-flash-a", "wb-flash-b");
 }
 
 /** Remember small choices (the open tab, the radix) for this page: `recall("tab", "registers")`, `remember("tab", "log")`. */
