@@ -24,7 +24,7 @@ def test_the_first_device_can_be_typed_in():
     guest.disconnect()
     dev.close()
     assert dev.bar0.CTRL == 1
-    assert dev.hooks.failures == []
+    assert not dev.hooks.failures
     assert [record.value for record in dev.log.filter(register="COUNT", kind="read")] == [1]
     assert [record.text for record in dev.log.filter(kind="irq")] == ["INTx delivered"]
 

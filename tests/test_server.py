@@ -102,7 +102,7 @@ def test_a_hook_may_close_its_device(card):
     guest.disconnect()
     card.server._thread.join(5)
     assert card.server.state == "stopped"
-    assert card.hooks.failures == []
+    assert not card.hooks.failures
 
 
 def test_stopping_wakes_a_thread_that_waits_for_a_silent_client(card):

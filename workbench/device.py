@@ -16,23 +16,27 @@ Every mistake in a description is reported at class creation. Names are found by
 ``__init_subclass__`` alone; nothing is generated at run time.
 """
 
+import contextlib
 import json
 import logging
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+import weakref
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from . import lint as linter
 from . import pci
 from .capabilities import Capability
-from .dma import DmaMemory
-from .engine import check, ffi, lib
+from .core import Core
+from .description import find_bars, find_blocks, find_hooks
+from .engine import lib
 from .errors import DescriptionError, StateError
-from .handles import BlockHandle
-from .hooks import Hooks
-from .interrupts import InterruptLine, Interrupts
-from .log import AccessLog
+from .handles import BlockHandle, RegisterHandle
+from .hook import Hook
+from .interrupts import Interrupts
 from .region import Region
 from .registers import Bar, Block, Register
+from .takeover import layout_changes, refuse_new_layout
 
 if TYPE_CHECKING:  # the doors, opened on demand below: they know the device, not the other way round
     from .client import Client
@@ -41,14 +45,8 @@ if TYPE_CHECKING:  # the doors, opened on demand below: they know the device, no
 __all__ = ["Device"]
 
 LOG_RECORDS = 1 << 18  #: 16 MiB when full
-PLANES = {
-    name.removeprefix("WB_").lower(): getattr(lib, name)
-    for name in (
-        "WB_VALUE", "WB_LATCH", "WB_RESET", "WB_LATCH_RESET", "WB_READABLE", "WB_WRITABLE", "WB_ONCE",
-        "WB_W1C", "WB_W1S", "WB_W1T", "WB_W0C", "WB_W0S", "WB_W0T", "WB_WCLR", "WB_WSET", "WB_WO",
-        "WB_PULSE", "WB_RC", "WB_RS", "WB_ACCEPT", "WB_KNOWN",
-    )
-}  # fmt: skip
+
+_live: "weakref.WeakSet[Device]" = weakref.WeakSet()  # whose class may be defined again in a notebook
 
 
 class Device:
@@ -80,17 +78,18 @@ class Device:
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         problems: list[str] = []
-        cls.bars = _find_bars(cls, problems)
+        cls.bars = find_bars(cls, problems)
         if not isinstance(cls.irq, Interrupts):
             problems.append(f"irq is {cls.irq!r}, expected wb.Interrupts(...)")
         if not isinstance(getattr(cls, "id", None), pci.PciId):
             if hasattr(cls, "id"):
                 problems.append(f"id is {cls.id!r}, expected wb.PciId(...)")
         elif not problems:
-            cls.blocks = _blocks(cls, problems)
-        cls.class_hooks = _find_hooks(cls, problems)
+            cls.blocks = find_blocks(cls, problems)
+        cls.class_hooks = find_hooks(cls, problems)
         if problems:
             raise DescriptionError(cls.__name__, problems)
+        _defined_again(cls)
 
     def __init__(
         self, name: str | None = None, *, strict: bool = False, log_records: int = LOG_RECORDS
@@ -103,41 +102,44 @@ class Device:
         self.strict = strict
         self.logger = logging.getLogger(f"workbench.{self.name}")
         self.server: Server | None = None
-        self._serving: Any = None  # the server whose thread the engine calls back on
         self.closed = False
-        self._context = ffi.new_handle(self)
-        self._handle = _new_engine(self._context, log_records)
-        self.log = AccessLog(self._handle, self.blocks)
-        self.dma = DmaMemory(self._handle)
-        self.hooks = Hooks(self, self._handle, self.blocks, self.logger)
-        self.irq = InterruptLine(self._handle, type(self).irq)
-        self.irq.origin = self._origin
-        for index, count in enumerate(type(self).irq.counts()):
-            if count:
-                check(lib.wb_irq_add(self._handle, index, count), "interrupts")
-        self.config: BlockHandle = self._add_regions()
-        for register, slot, function in self.class_hooks:
-            self._hook_by_description(register, slot, getattr(type(self), function))
+        self.notice = ""  #: what the panel should say, such as that the layout changed
+        self._core = Core(self, self.blocks, type(self).irq, self.logger, log_records)
+        self._regions = {
+            index: Region(self._core.handle, index, block, self._core.hooks)
+            for index, block in self.blocks.items()
+        }
+        self._bind()
+        _live.add(self)
 
-    def _add_regions(self) -> BlockHandle:
+    def _bind(self) -> None:
+        """Make the attributes that show the core: handles, log, DMA, interrupts, hooks of the class."""
+        core = self._core
+        self.log, self.dma, self.hooks, self.irq = core.log, core.dma, core.hooks, core.irq
         for index, block in self.blocks.items():
-            flags = lib.WB_REGION_READ | lib.WB_REGION_WRITE
-            check(lib.wb_region_add(self._handle, index, block.size, flags), f"region {block.name}")
-            for offset, planes in block.segments():
-                for plane, data in planes.items():
-                    result = lib.wb_region_set(self._handle, index, PLANES[plane], offset, data, len(data))
-                    check(result, f"{block.name} at {offset:#x}")
-            vars(self)[block.name] = BlockHandle(Region(self._handle, index, block, self.hooks))
-        return self.config
+            region = self._regions[index]
+            region.handle, region.block, region.hooks = core.handle, block, core.hooks
+            vars(self)[block.name] = BlockHandle(region)
+        kept = set()
+        for register, slot, function in self.class_hooks:
+            kept |= self._hook_by_description(register, slot, getattr(type(self), function))
+        self.hooks.keep_described(kept)
 
-    def _origin(self) -> int:
-        return int(lib.WB_DEVICE if self.hooks.running_here else lib.WB_NOTEBOOK)
+    config: BlockHandle
 
-    def _hook_by_description(self, register: Register, slot: str, function: Callable[..., Any]) -> None:
+    def _hook_by_description(
+        self, register: Register, slot: str, function: Callable[..., Any]
+    ) -> set[tuple[int, int, str]]:
+        """Hook every element of a register of the class, unless a cell hooked it; return the slots."""
+        slots = set()
         for index, block in self.blocks.items():
             if block.registers.get(register.name) is register:
                 for element in range(register.count):
-                    self.hooks.set(index, register, element, slot, function, logged=False)
+                    present = self.hooks.get(index, register, element, slot)
+                    if present is None or present.described:
+                        self.hooks.set(index, register, element, slot, function, described=True)
+                    slots.add((index, register.element_offset(element), slot))
+        return slots
 
     # -- what a person may override --
 
@@ -150,36 +152,16 @@ class Device:
     def on_detach(self) -> None:
         """Run when the client is gone."""
 
-    # -- what the session asks --
-
-    @property
-    def region_sizes(self) -> Mapping[int, int]:
-        """Bytes of each region there is, by vfio region index."""
-        return {index: block.size for index, block in self.blocks.items()}
-
-    @property
-    def irq_counts(self) -> Sequence[int]:
-        """Vectors of each IRQ index: INTx, MSI, MSI-X, ERR, REQ."""
-        return self.irq.description.counts()  # type: ignore[no-any-return]
-
-    def client_reset(self) -> None:
-        """Reset because the client asked for it (DEVICE_RESET)."""
-        self._reset(lib.WB_RESET_DEVICE, "device")
-
     # -- verbs --
 
     def reset(self) -> None:
         """Put every register back to its reset value, let INTx go, and run ``on_reset("notebook")``."""
-        self._reset(lib.WB_RESET_NOTEBOOK, "notebook")
-
-    def _reset(self, number: int, kind: str) -> None:
-        lib.wb_device_reset(self._handle, number)
-        self.hooks.event("on_reset", self.on_reset, kind)
+        self._core.reset(lib.WB_RESET_NOTEBOOK, "notebook")
 
     def lint(self) -> list[str]:
         """Return what in the present config space would crash or hang QEMU, and the fix; [] if nothing."""
         config = self.config.peek(0, len(self.config))
-        return linter.lint(config, self.region_sizes, self.irq_counts)
+        return linter.lint(config, self._core.region_sizes, self._core.irq_counts)
 
     def serve(self, path: str | None = None, **options: Any) -> "Server":
         """Serve on a UNIX socket from a background thread; return the Server, the same if it runs.
@@ -191,6 +173,9 @@ class Device:
 
         if self.closed:
             raise StateError(f"{self.name} is closed: make a new one with {type(self).__name__}()")
+        previous = Server.serving(self.name)
+        if previous is not None and previous.device is not self:
+            self._succeed(previous)
         if self.server is not None and self.server.running:
             self.server.expect(path, options)
             return self.server
@@ -200,6 +185,72 @@ class Device:
         self.server = Server(self, path, **options)
         self.server.start()
         return self.server
+
+    def _succeed(self, server: "Server") -> None:
+        """Take over a server that serves an older device of this name: in place if the layout is the same."""
+        changes = layout_changes(server.device.blocks, self.blocks)
+        if not changes:
+            return self._adopt(server)
+        if server.state == "attached":
+            refuse_new_layout(self.name, changes)
+        return server.stop()
+
+    def _adopt(self, server: "Server") -> None:
+        older, mine = server.device, [hook for hook in self.hooks if not hook.described]
+        self._core = older._core
+        self._core.hooks.clear()
+        self._core.take_over(self, self.blocks, type(self).irq)
+        self._bind()
+        for hook in mine:
+            region = next(
+                index for index, block in self.blocks.items() if hook.name.startswith(f"{block.name}.")
+            )
+            self.hooks.set(region, hook.register, hook.index, hook.slot, hook.function)
+        older.closed, older.server = True, None
+        self.server, server.device = server, self
+
+    def swap(self, cls: "type[Device]") -> None:
+        """Become an instance of ``cls`` while the guest stays attached: registers, rules, hooks, methods.
+
+        Register values stay; new registers get their reset values; hooks set by cells stay. Running a class
+        cell again does this by itself. Raises StateError when the guest would have to see another layout.
+        """
+        refuse_new_layout(self.name, layout_changes(self.blocks, cls.blocks))
+        # A class of the same name is another type to Python, but built alike.
+        self.__class__ = cls
+        self._core.take_over(self, cls.blocks, cls.irq)
+        self._bind()
+        self.notice = ""
+
+    @contextlib.contextmanager
+    def override(
+        self,
+        register: RegisterHandle,
+        *,
+        read: Callable[..., Any] | None = None,
+        write: Callable[..., Any] | None = None,
+    ) -> Iterator[None]:
+        """Hook a register while the ``with`` block runs; afterwards the hooks before are back.
+
+        ``with dev.override(dev.bar0.CTRL, write=fn): ...``
+        """
+        wanted = {"read": read, "write": write}
+        before = {slot: register.hook(slot) for slot, function in wanted.items() if function is not None}
+        try:
+            for slot, function in wanted.items():
+                if function is not None:
+                    register.set_hook(slot, function)
+            yield
+        finally:
+            for slot, hook in before.items():
+                self._restore(register, slot, hook)
+
+    @staticmethod
+    def _restore(register: RegisterHandle, slot: str, hook: Hook | None) -> None:
+        if hook is None:
+            register.unhook(slot)
+        else:
+            register.set_hook(slot, hook.function)
 
     def connect(self, timeout: float = 5.0) -> "Client":
         """Return a software guest connected to this device: be the driver, no VM needed.
@@ -216,17 +267,21 @@ class Device:
         # A stopped server is started again where it was asked to be; its private directory is gone.
         return self.serve(self.server.wanted if self.server is not None else None)
 
-    def qemu_args(self, memory: str | None = "256M") -> list[str]:
+    def qemu_args(self, memory: str | None = "256M", patience: float | None = None) -> list[str]:
         """Return the arguments that plug this device into a QEMU (10.1 or newer) of your own.
+
+        ``patience`` is how many seconds QEMU waits for an answer, pauses included (its default: 5).
 
         With ``memory`` they include shared guest memory of that size, which DMA needs; with None
         they are the device alone. Serves the device first if nobody does.
         """
         server = self._served()
-        socket = {"driver": "vfio-user-pci", "socket": {"type": "unix", "path": server.path}}
+        plug: dict[str, Any] = {"driver": "vfio-user-pci", "socket": {"type": "unix", "path": server.path}}
+        if patience:
+            plug["x-msg-timeout"] = int(patience * 1000)
         shared = f"memory-backend-memfd,id=ram,size={memory},share=on"
         backed = ["-m", memory, "-object", shared, "-machine", "q35,memory-backend=ram"] if memory else []
-        return [*backed, "-device", json.dumps(socket)]
+        return [*backed, "-device", json.dumps(plug)]
 
     def wait(self, timeout: float = 5.0, **conditions: Any) -> Any:
         """Wait for an access: ``dev.log.wait`` under a shorter name."""
@@ -235,6 +290,7 @@ class Device:
     def close(self) -> None:
         """Stop serving and remove the socket; registers and log stay readable. May be repeated."""
         self.closed = True
+        _live.discard(self)
         if self.server is not None:
             self.server.stop()
 
@@ -244,7 +300,7 @@ class Device:
     def __exit__(self, kind: object, *rest: object) -> None:
         self.close()
         if self.strict and kind is None:
-            self.hooks.check()
+            self.hooks.failures.check()
 
     def __repr__(self) -> str:
         from .views.html import device_text
@@ -257,55 +313,16 @@ class Device:
         return device_card(self)
 
 
-def _new_engine(context: Any, log_records: int) -> Any:
-    upcalls = ffi.new("wb_upcalls *")
-    upcalls.context = context
-    upcalls.hook = lib.wb_python_hook
-    upcalls.message = lib.wb_python_message
-    upcalls.trace = lib.wb_python_trace
-    handle = lib.wb_device_new(upcalls, log_records)
-    if handle == ffi.NULL:
-        raise MemoryError(f"no memory for a device with a log of {log_records} records")
-    return ffi.gc(handle, lib.wb_device_free)
-
-
-def _find_bars(cls: type[Device], problems: list[str]) -> dict[int, type[Bar]]:
-    bars: dict[int, type[Bar]] = {}
-    for name in (f"bar{index}" for index in range(8)):
-        bar = next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
-        if bar is None:
-            continue
-        if not (isinstance(bar, type) and issubclass(bar, Bar)):
-            problems.append(f"{name} is {bar!r}, expected a class {name}(wb.Bar, size=...)")
-        elif bar.__name__ != name:
-            problems.append(f"{name} is the class {bar.__name__}: write class {name}({bar.__name__}): pass")
-        elif int(name[3:]) >= lib.WB_BARS:
-            problems.append(f"{name}: a PCI device has BARs 0 to {lib.WB_BARS - 1}")
-        else:
-            bars[int(name[3:])] = bar
-    for name, value in vars(cls).items():
-        if isinstance(value, type) and issubclass(value, Bar) and name not in {f"bar{i}" for i in range(8)}:
-            problems.append(f"the Bar class {name} is not named bar0 to bar5")
-    return bars
-
-
-def _blocks(cls: type[Device], problems: list[str]) -> dict[int, Block]:
-    blocks = {index: bar.block for index, bar in cls.bars.items()}
-    try:
-        blocks[lib.WB_CONFIG] = pci.config_block(cls.id, cls.bars, cls.irq.pin, cls.capabilities)
-    except DescriptionError as error:
-        problems.extend(error.problems)
-    return blocks
-
-
-def _find_hooks(cls: type[Device], problems: list[str]) -> list[tuple[Register, str, str]]:
-    """Return (register, slot, method name) of every tagged method, base classes first."""
-    own = [register for bar in cls.bars.values() for register in bar.block.registers.values()]
-    found: dict[tuple[int, str], tuple[Register, str, str]] = {}
-    for base in reversed(cls.__mro__):
-        for name, value in vars(base).items():
-            for register, slot in getattr(value, "workbench_hooks", ()):
-                if not any(register is mine for mine in own):
-                    problems.append(f"{name} hooks {register.name}, which is not a register of this device")
-                found[id(register), slot] = (register, slot, name)
-    return list(found.values())
+def _defined_again(cls: type[Device]) -> None:
+    """Hand a class that a cell (or %autoreload) defined again to the devices made of the one before."""
+    for device in list(_live):
+        before = type(device)
+        if before is not cls and (before.__module__, before.__qualname__) == (
+            cls.__module__,
+            cls.__qualname__,
+        ):
+            try:
+                device.swap(cls)
+            except StateError as error:
+                device.notice = str(error)
+                warnings.warn(device.notice, stacklevel=4)

@@ -12,7 +12,7 @@ from enum import IntEnum
 from typing import Any, TypeVar
 
 from .engine import check, ffi, lib
-from .hooks import Hook
+from .hook import Hook
 from .number import Number
 from .region import Region
 from .registers import Block, Field, Register
@@ -145,12 +145,12 @@ class RegisterHandle(Number):
 
     def on_read(self, function: Function) -> Function:
         """Decorate: ``function(device, access)`` runs before each guest read; a result is poked."""
-        self._set_hook("read", function)
+        self.set_hook("read", function)
         return function
 
     def on_write(self, function: Function) -> Function:
         """Decorate: ``function(device, access)`` runs after each guest write was stored."""
-        self._set_hook("write", function)
+        self.set_hook("write", function)
         return function
 
     def hook(self, slot: str) -> Hook | None:
@@ -161,7 +161,8 @@ class RegisterHandle(Number):
         """Remove the hook in slot "read" or "write"; the C rules answer alone again."""
         self._region.hooks.remove(self._region.index, self.description, self.index, slot)
 
-    def _set_hook(self, slot: str, function: Callable[..., Any]) -> None:
+    def set_hook(self, slot: str, function: Callable[..., Any]) -> None:
+        """Put a function in slot "read" or "write"; the decorators are short for it."""
         self._region.hooks.set(self._region.index, self.description, self.index, slot, function)
 
     def __repr__(self) -> str:

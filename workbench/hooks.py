@@ -1,27 +1,28 @@
 """Hooks: Python that runs because the guest touched a register.
 
-A hook never answers. ``on_read`` runs before the ordinary read path and may return a fresh value,
-which is poked; ``on_write`` runs after the ordinary write path stored the value. Setting a hook is
-one atomic exchange in a table keyed (region, offset, slot): running a cell again replaces, never
-adds, and each access is answered by exactly one revision, which its log record names. A hook that
-raises never hurts the guest: the stored value is answered, the record is flagged, the traceback is
-logged once per place and then counted.
+A hook never answers. ``on_read`` runs before the ordinary read path and may return a fresh value;
+``on_write`` runs after the ordinary write path stored the value. Setting a hook is one atomic exchange
+in a table keyed (region, offset, slot): running a cell again replaces, never adds, and each access is
+answered by exactly one revision, which its log record names. A hook that raises never hurts the
+guest: the stored value is answered, the record is flagged, the traceback is logged once and counted.
 """
 
 import contextlib
-import inspect
+import ctypes
+import difflib
 import logging
 import operator
 import threading
-import traceback
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 from .engine import ffi, lib
-from .errors import DescriptionError, HookError
+from .errors import StateError
+from .failures import Failures, HookSkippedError
+from .hook import Access, Hook
 from .registers import Block, Register
+from .stalls import Stalls
 
 __all__ = ["Access", "Hook", "Hooks"]
 
@@ -30,120 +31,31 @@ BITS = {READ: lib.WB_HOOK_READ, WRITE: lib.WB_HOOK_WRITE}
 ORIGINS = ("guest", "notebook", "device")
 DEPTH_LIMIT = 32  # of hooks that touch hooked registers; well before Python's own limit
 CACHE_LIMIT = 4096  # distinct (offset, size) pairs remembered before starting afresh
+HISTORY = 50  # revisions kept of a slot
 
-
-class Access:
-    """What a hook is told of the access that made it run.
-
-    ``value`` is the data written and ``old`` what was stored before, both as the whole register
-    would show them; ``mask`` has a one for each bit the access touched. ``offset`` and ``size``
-    (bytes) are the guest's own, ``index`` the element of a register array, ``origin`` "guest",
-    "notebook" or "device". In ``on_read`` there is no data: ``value`` is 0.
-    """
-
-    __slots__ = ("index", "mask", "offset", "old", "origin", "register", "size", "value", "write")
-
-    def __init__(
-        self, register: Register, index: int, write: bool, origin: str, offset: int, size: int
-    ) -> None:
-        self.register = register
-        self.index = index
-        self.write = write
-        self.origin = origin
-        self.offset = offset
-        self.size = size
-        self.value = self.old = self.mask = 0
-
-    def __repr__(self) -> str:
-        verb = f"write {self.value:#x} (was {self.old:#x})" if self.write else "read"
-        name = self.register.element_name(self.index)
-        return f"<Access {self.origin} {verb} {name} at {self.offset:#x}, {self.size} bytes>"
-
-
-class Hook:
-    """One function in one slot of one register: its revision, and how it fares."""
-
-    __slots__ = (
-        "calls",
-        "errors",
-        "function",
-        "index",
-        "name",
-        "offset",
-        "register",
-        "revision",
-        "slot",
-        "takes",
-    )
-
-    def __init__(
-        self, name: str, register: Register, index: int, slot: str, function: Callable[..., Any]
-    ) -> None:
-        self.name = name
-        self.register = register
-        self.index = index
-        self.offset = register.element_offset(index)
-        self.slot = slot
-        self.function = function
-        self.takes = accepted_arguments(name, function)
-        self.revision = 0
-        self.calls = 0
-        self.errors = 0
-
-    def __repr__(self) -> str:
-        where = getattr(self.function, "__name__", repr(self.function))
-        fares = f"rev {self.revision}, {self.calls} calls, {self.errors} errors"
-        return f"<Hook {self.name}.on_{self.slot} = {where} {fares}>"
-
-
-@dataclass(frozen=True)
-class HookFailure:
-    """The last exception raised in one place of one hook, and how often."""
-
-    name: str  # "bar0.CTRL.on_write", "on_reset"
-    error: BaseException
-    text: str
-    count: int
-
-
-def accepted_arguments(name: str, function: Callable[..., Any]) -> int:
-    """Return how many of (device, access) the function takes: 1 or 2; DescriptionError otherwise.
-
-    Parameters with defaults are the user's own, as in ``lambda device, n=n: n``.
-    """
-    if not callable(function):
-        raise DescriptionError(name, [f"a hook must be a function, not {function!r}"])
-    signature = inspect.signature(function)
-    variadic = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
-    for count in (2, 1) if variadic else (1, 2):
-        try:
-            signature.bind(*range(count))
-        except TypeError:
-            continue
-        return count
-    raise DescriptionError(name, [f"a hook takes (device, access) or (device), not {signature}"])
+Key = tuple[int, int, str]  # region, offset, slot
 
 
 class Hooks:
     """The hooks of one device: set, replaced, removed and run; iterates over those in force.
 
-    ``failures`` lists what they raised. One re-entrant lock lets one hook run at a time, whichever
-    thread touches the device, and lets a hook touch its own device.
+    ``failures`` is what they raised, ``stalls`` how long guests waited for Python. One re-entrant lock lets
+    one hook run at a time, whichever thread touches the device, and lets a hook touch its own device.
     """
 
     def __init__(self, device: Any, handle: Any, blocks: Mapping[int, Block], logger: logging.Logger) -> None:
         self._device = device
         self._handle = handle
         self._blocks = blocks
-        self._logger = logger
-        self._table: dict[tuple[int, int, str], Hook] = {}
-        self._revisions: Counter[tuple[int, int, str]] = Counter()
+        self._table: dict[Key, Hook] = {}
+        self._history: dict[Key, list[Hook]] = {}
         self._plans: dict[tuple[int, int, int, int], tuple[Hook, ...]] = {}
-        self._failures: dict[tuple[str, str, str], HookFailure] = {}
         self._running = threading.RLock()
         self._swapping = threading.Lock()  # apart, so that a hook that never returns can be replaced
         self._thread = 0
         self._depth = 0
+        self.failures = Failures(logger)
+        self.stalls = Stalls()
         self.interrupted = False
         self.on_change: Callable[[], None] = lambda: None
 
@@ -157,14 +69,11 @@ class Hooks:
         return "\n".join(map(repr, self)) or "<no hooks>"
 
     @property
-    def failures(self) -> list[HookFailure]:
-        """What hooks raised, one entry a place, with its count."""
-        return list(self._failures.values())
-
-    @property
     def running_here(self) -> bool:
         """Whether the calling thread is inside a hook of this device."""
         return self._thread == threading.get_ident()
+
+    # -- the table --
 
     def set(
         self,
@@ -173,52 +82,142 @@ class Hooks:
         index: int,
         slot: str,
         function: Callable[..., Any],
-        logged: bool = True,
+        described: bool = False,
     ) -> Hook:
         """Put ``function`` in a slot ("read" or "write") and return the Hook with its new revision.
 
-        Logged as a swap, unless it is only part of the description (``logged=False``).
+        Logged as a swap, unless it is part of the class (``described``) and the slot was never used.
         Raises DescriptionError when the function cannot be called with (device) or (device, access).
         """
-        name = f"{self._blocks[region].name}.{register.element_name(index)}"
-        hook = Hook(name, register, index, slot, function)
+        hook = Hook(self._blocks[region].name, region, register, index, slot, function)
+        hook.described = described
         key = (region, hook.offset, slot)
         with self._swapping:
-            self._revisions[key] += 1
-            hook.revision = min(self._revisions[key], 0xFFFF)
-            self._table[key] = hook
-            self._changed(region, hook, 1, logged)
+            history = self._history.setdefault(key, [])
+            hook.revision = min(history[-1].revision + 1, 0xFFFF) if history else 1
+            history.append(hook)
+            del history[:-HISTORY]
+            self._put(key, hook, logged=not described or hook.revision > 1)
         return hook
 
     def remove(self, region: int, register: Register, index: int, slot: str) -> None:
         """Take the function out of a slot; no error when there is none."""
+        key = (region, register.element_offset(index), slot)
         with self._swapping:
-            hook = self._table.pop((region, register.element_offset(index), slot), None)
-            if hook is not None:
-                self._changed(region, hook, 0, True)
+            if key in self._table:
+                self._put(key, None)
 
     def get(self, region: int, register: Register, index: int, slot: str) -> Hook | None:
         """Return the Hook in force in a slot, or None."""
         return self._table.get((region, register.element_offset(index), slot))
 
-    def _changed(self, region: int, hook: Hook, on: int, logged: bool) -> None:
-        size = hook.register.size
+    def _put(self, key: Key, hook: Hook | None, logged: bool = True) -> None:
+        region, offset, slot = key
+        described = hook or self._table[key]
+        if hook is None:
+            del self._table[key]
+        else:
+            self._table[key] = hook
         self._plans = {}
-        lib.wb_region_hook(self._handle, region, hook.offset, size, BITS[hook.slot], on)
-        record = {
-            "kind": lib.WB_KIND_SWAP, "origin": lib.WB_NOTEBOOK, "region": region, "offset": hook.offset,
-            "size": size, "revision": hook.revision if on else 0, "value": BITS[hook.slot],
-        }  # fmt: skip
+        on, size = int(hook is not None and hook.enabled), described.register.size
+        lib.wb_region_hook(self._handle, region, offset, size, BITS[slot], on)
         if logged:
+            record = {
+                "kind": lib.WB_KIND_SWAP, "origin": lib.WB_NOTEBOOK, "region": region, "offset": offset,
+                "size": size, "revision": described.revision if on else 0, "value": BITS[slot],
+            }  # fmt: skip
             lib.wb_log_add(self._handle, ffi.new("wb_record *", record))
         self.on_change()
+
+    def keep_described(self, slots: Container[Key]) -> None:
+        """Remove hooks that came from a class and are not in ``slots`` any more."""
+        with self._swapping:
+            for key, hook in list(self._table.items()):
+                if hook.described and key not in slots:
+                    self._put(key, None)
+
+    def clear(self) -> None:
+        """Remove every hook; revisions count on."""
+        with self._swapping:
+            for key in list(self._table):
+                self._put(key, None)
+
+    def redescribe(self, device: Any, blocks: Mapping[int, Block]) -> None:
+        """Belong to ``device`` with other registers; hooks of registers that are gone are removed."""
+        with self._swapping:
+            self._device, self._blocks, self._plans = device, blocks, {}
+            for key, hook in list(self._table.items()):
+                places = {
+                    (found.register.element_offset(found.index), found.register.size)
+                    for found in blocks[key[0]].at(hook.offset, 1)
+                }
+                if (hook.offset, hook.register.size) not in places:
+                    self._put(key, None)
+
+    # -- history, by the name of a slot: "bar0.CTRL.on_write" --
+
+    def _find(self, name: str) -> Key:
+        for key, history in self._history.items():
+            if history[-1].key == name:
+                return key
+        known = ", ".join(history[-1].key for history in self._history.values()) or "none"
+        raise StateError(f"there never was a hook {name!r}; hooks: {known}")
+
+    def revisions(self, name: str) -> list[Hook]:
+        """Return the last 50 revisions of a slot such as "bar0.CTRL.on_write", oldest first."""
+        return list(self._history[self._find(name)])
+
+    def _revision(self, name: str, number: int) -> Hook:
+        for hook in self.revisions(name):
+            if hook.revision == number:
+                return hook
+        raise StateError(f"{name} has no revision {number} (any more)")
+
+    def revert(self, name: str, revision: int | None = None) -> Hook:
+        """Set an earlier function again (default: the one before), as a new revision; return it."""
+        key, old = self._find(name), self._history[self._find(name)]
+        if revision is None:
+            if len(old) < 2:
+                raise StateError(f"{name} has one revision only")
+            revision = old[-2].revision
+        was = self._revision(name, revision)
+        hook = self.set(key[0], was.register, was.index, was.slot, was.function)
+        hook.cell, hook.source = was.cell, was.source  # it was defined there, not here
+        return hook
+
+    def disable(self, name: str) -> None:
+        """Let the C rules answer alone; the hook stays in the table for ``enable()``."""
+        self._switch(name, False)
+
+    def enable(self, name: str) -> None:
+        """Run a disabled hook again."""
+        self._switch(name, True)
+
+    def _switch(self, name: str, on: bool) -> None:
+        key = self._find(name)
+        with self._swapping:
+            hook = self._table.get(key)
+            if hook is None:
+                raise StateError(f"{name} was removed: set it again, or revert it")
+            hook.enabled = on
+            self._put(key, hook)
+
+    def diff(self, name: str, old: int, new: int) -> str:
+        """Return what changed between two revisions as a unified diff; "" if nothing did."""
+        one, two = self._revision(name, old), self._revision(name, new)
+        titles = (f"rev {old} {one.cell}", f"rev {new} {two.cell}")
+        lines = difflib.unified_diff(one.source.splitlines(), two.source.splitlines(), *titles, lineterm="")
+        return "\n".join(lines)
+
+    # -- running --
 
     def run(self, access: Any) -> None:
         """Run the hooks of every register that a ``wb_access`` touches, in ascending order.
 
         Called by the engine on the thread of the access; never raises, says in ``flags`` what happened.
         """
-        with self._here():
+        self.stalls.waited(time.monotonic_ns() - access.time)
+        with contextlib.suppress(HookSkippedError), self._here():
             for hook in self._plan(access):
                 access.flags |= lib.WB_HOOK_RAN
                 access.revision = hook.revision
@@ -246,14 +245,15 @@ class Hooks:
             keys = ((access.region, register.element_offset(index), slot) for register, index in touched)
             found = (self._table.get(key) for key in keys)
             # Registers that share an offset share the hook's key as well: run it once.
-            plan = tuple(dict.fromkeys(hook for hook in found if hook is not None))
+            plan = tuple(dict.fromkeys(hook for hook in found if hook is not None and hook.enabled))
             if len(plans) >= CACHE_LIMIT:
                 plans.clear()
             plans[key] = plan
         return plan
 
     def _call(self, hook: Hook, access: Any) -> bool:
-        hook.calls += 1
+        stalls, start = self.stalls, time.monotonic_ns()
+        outer, stalls.running, stalls.since = (stalls.running, stalls.since), hook, start
         try:
             if self._depth > DEPTH_LIMIT:
                 raise RecursionError(f"hooks touch registers that have hooks, {DEPTH_LIMIT} deep")
@@ -263,8 +263,11 @@ class Hooks:
                 self._store(hook, access.region, result)
         except BaseException as error:
             hook.errors += 1
-            self.fail(f"{hook.name}.on_{hook.slot}", error)
+            self._fail(hook.key, error)
             return False
+        finally:
+            stalls.running, stalls.since = outer
+            hook.ran(time.monotonic_ns() - start)
         return True
 
     def event(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
@@ -273,7 +276,25 @@ class Hooks:
             try:
                 function(*arguments)
             except BaseException as error:
-                self.fail(name, error)
+                self._fail(name, error)
+
+    def _fail(self, name: str, error: BaseException) -> None:
+        if isinstance(error, KeyboardInterrupt):  # the user's Ctrl-C: the caller raises it again
+            self.interrupted = True
+        self.failures.add(name, error)
+
+    def skip(self) -> str:
+        """Answer the guest without the hook that runs now: raise HookSkippedError inside it; return its key.
+
+        A hook that waits in C (``time.sleep``, a lock) notices when that returns. StateError when none runs.
+        """
+        hook = self.stalls.running
+        if hook is None:
+            raise StateError("no hook runs now")
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(self._thread), ctypes.py_object(HookSkippedError)
+        )
+        return hook.key
 
     def _describe(self, hook: Hook, access: Any) -> Access:
         size = hook.register.size
@@ -295,32 +316,10 @@ class Hooks:
     def _store(self, hook: Hook, region: int, result: Any) -> None:
         value, whole = operator.index(result), (1 << 8 * hook.register.size) - 1
         if not 0 <= value <= whole:
-            raise ValueError(
-                f"{hook.name}.on_read returned {value:#x}, which does not fit {hook.register.width} bits"
-            )
+            raise ValueError(f"{hook.key} returned {value:#x}, which does not fit {hook.register.width} bits")
         # Not a poke of its own in the log: the read's record shows the value.
         data = value.to_bytes(hook.register.size, "little")
         lib.wb_region_set(self._handle, region, lib.WB_VALUE, hook.offset, data, len(data))
-
-    def fail(self, name: str, error: BaseException) -> None:
-        """Count what a hook raised; log its traceback the first time it happens in that place."""
-        frames = traceback.extract_tb(error.__traceback__)
-        place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-        key = (name, type(error).__name__, place)
-        known = self._failures.get(key)
-        text = "".join(traceback.format_exception(error))
-        self._failures[key] = HookFailure(name, error, text, known.count + 1 if known else 1)
-        if isinstance(error, KeyboardInterrupt):  # the user's Ctrl-C: the caller raises it again
-            self.interrupted = True
-        elif not known:
-            self._logger.error("%s raised; the guest got the stored value\n%s", name, text)
-
-    def check(self) -> None:
-        """Raise HookError for the latest failure, its own exception as the cause; nothing if none."""
-        if self._failures:
-            failure = list(self._failures.values())[-1]
-            times = f"{failure.count} time{'s' if failure.count > 1 else ''}"
-            raise HookError(f"{failure.name} raised {failure.error!r} ({times})") from failure.error
 
 
 def _shift(value: int, bits: int) -> int:

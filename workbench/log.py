@@ -41,6 +41,10 @@ class LogView:
         """Return the records with sequence number ``since`` and later as a structured array of RECORD."""
         return self._array[np.searchsorted(self._array["seq"], since) :] if since else self._array
 
+    def redescribe(self, blocks: Mapping[int, Block]) -> None:
+        """Name registers by other blocks from now on."""
+        self._names = Names(blocks)
+
     @property
     def names(self) -> Names:
         """What turns places into register names."""
@@ -205,6 +209,13 @@ class AccessLog(LogView):
         the sequence numbers show the gap and ``dropped`` counts them.
         """
         begin = max(since, self._start)
+        array = self.since(begin)
+        if len(array) and begin == self._start and not self._origin:
+            self._origin = int(array["time"][0])
+        return array
+
+    def since(self, begin: int) -> Records:
+        """Return the records with sequence number ``begin`` and later, those before ``clear()`` included."""
         position = ffi.new("uint64_t *", begin)
         room = lib.wb_log_count(self._handle) - max(begin, lib.wb_log_dropped(self._handle))
         array, have = np.empty(max(0, room), RECORD), 0
@@ -214,9 +225,12 @@ class AccessLog(LogView):
             if not got:
                 break
             have += got
-        if have and begin == self._start and not self._origin:
-            self._origin = int(array["time"][0])
         return array[:have]
+
+    @property
+    def first(self) -> int:
+        """The sequence number of the first record shown here: moved by ``clear()``."""
+        return self._start
 
     @property
     def epoch(self) -> int:

@@ -79,7 +79,7 @@ class Server:
     ``path`` is the socket (default: in a private directory, named after the device). ``trace=True``
     keeps every message in ``trace``. ``switch_interval`` (seconds, None: leave alone) is what
     ``sys.setswitchinterval`` is lowered to while the device has Python hooks.
-    ``state`` is "idle", "listening", "attached", "stopped" or "failed"; ``error`` says why it failed.
+    ``error`` says why it failed.
     """
 
     def __init__(
@@ -91,7 +91,8 @@ class Server:
         switch_interval: float | None = SWITCH_INTERVAL,
     ) -> None:
         self.device = device
-        self.state = "idle"
+        self.paused = False
+        self._phase = "idle"
         self.error: BaseException | None = None
         self.client: str | None = None  #: who is attached: "pid 1234 (qemu-system-x86)"
         self.trace = WireTrace()
@@ -106,6 +107,17 @@ class Server:
         self._connection: socket.socket | None = None
 
     @property
+    def state(self) -> str:
+        """Return "idle", "listening", "attached", "paused", "stopped" or "failed"."""
+        return "paused" if self.paused and self.running else self._phase
+
+    @classmethod
+    def serving(cls, name: str) -> "Server | None":
+        """Return the server of the device of that name, if one runs in this process."""
+        server = _serving.get(name, lambda: None)()
+        return server if server is not None and server.running else None
+
+    @property
     def path(self) -> str:
         """The socket's path."""
         return os.fspath(self._path) if self._path else ""
@@ -118,19 +130,16 @@ class Server:
     @property
     def running(self) -> bool:
         """Whether the thread is there, in this process."""
-        return self.state in ("listening", "attached") and self._owner == os.getpid()
+        return self._phase in ("listening", "attached") and self._owner == os.getpid()
 
     # -- life --
 
     def start(self) -> None:
-        """Listen and serve from a daemon thread. A server of the same device name is stopped first.
+        """Listen and serve from a daemon thread.
 
         Raises StateError when the socket's path is taken, too long, or not private.
         """
         remove_stale()
-        previous = _serving.pop(self.device.name, lambda: None)()
-        if previous is not None and previous is not self:
-            previous.stop()
         self._path = self._wanted or socket_directory() / f"{_file_name(self.device.name)}.sock"
         take_path(self._path)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -142,8 +151,8 @@ class Server:
             self._listener.close()
             raise StateError(f"cannot listen at {self.path}: {error.strerror}") from error
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.device._serving = self
-        lib.wb_serve_trace(self.device._handle, int(self._tracing))
+        self.device._core.server = self
+        lib.wb_serve_trace(self.device._core.handle, int(self._tracing))
         self.device.hooks.on_change = self._tune
         self._tune()
         self._set("listening")
@@ -160,6 +169,7 @@ class Server:
             self._stopping = True
             os.eventfd_write(self._wake, 1)
             connection = self._connection
+        self.resume()
         if connection is not None:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -170,31 +180,61 @@ class Server:
                     f"{self.device.name}: a hook has not returned for {JOIN_SECONDS:g} s; still stopping"
                 )
 
+    # -- control --
+
+    def pause(self) -> None:
+        """Let the guest wait at its next register access. Its vCPU stands still meanwhile.
+
+        QEMU gives up on a device after 5 s (``x-msg-timeout``); machines of ``wb.VM`` wait for a day.
+        """
+        self._gate(True)
+
+    def resume(self) -> None:
+        """Let the guest go on."""
+        self._gate(False)
+
+    def step(self, accesses: int = 1) -> None:
+        """Let so many accesses pass while paused. Raises StateError when the server is not paused."""
+        if not self.paused:
+            raise StateError(f"{self.device.name} is {self.state}: pause() it before step()")
+        lib.wb_gate_step(self.device._core.handle, accesses)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether an access of the guest waits at the gate now."""
+        return bool(lib.wb_gate_waiting(self.device._core.handle))
+
+    def _gate(self, closed: bool) -> None:
+        lib.wb_gate_pause(self.device._core.handle, int(closed))
+        with self._changed:
+            self.paused = closed
+            self._changed.notify_all()
+
     def expect(self, path: str | None, options: dict[str, Any]) -> None:
         """Check that this running server is what a second ``serve()`` asks for; StateError if not."""
         if path is not None and os.fspath(path) != self.path:
             raise StateError(f"{self.device.name} is served at {self.path} already: stop that server first")
         if "trace" in options:
             self._tracing = bool(options["trace"])
-            lib.wb_serve_trace(self.device._handle, int(self._tracing))
+            lib.wb_serve_trace(self.device._core.handle, int(self._tracing))
 
     def wait_listening(self, timeout: float = 5.0) -> None:
         """Wait until the last client is gone. Raises StateError naming it after ``timeout`` seconds."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self.state != "attached", timeout):
+            if not self._changed.wait_for(lambda: self._phase != "attached", timeout):
                 raise StateError(f"{self.device.name} is in use by {self.client}: detach it first")
-        if self.state != "listening":
+        if self._phase != "listening":
             raise StateError(f"the server of {self.device.name} is {self.state}: call serve() again")
 
     def wait_attached(self, timeout: float = 30.0) -> None:
         """Wait until a client is attached. Raises TimeoutError after ``timeout`` seconds."""
         with self._changed:
-            if not self._changed.wait_for(lambda: self.state == "attached", timeout):
+            if not self._changed.wait_for(lambda: self._phase == "attached", timeout):
                 raise TimeoutError(f"no client came to {self.path} within {timeout:g} s")
 
     def _set(self, state: str, client: str | None = None) -> None:
         with self._changed:
-            self.state, self.client = state, client
+            self._phase, self.client = state, client
             self._changed.notify_all()
 
     def _tune(self) -> None:
@@ -224,10 +264,10 @@ class Server:
         connection, _ = self._listener.accept()
         with connection:
             self._connection = connection
-            self._session = Session(self.device)
+            self._session = Session(self.device._core)
             self._set("attached", _peer(connection))
             if not self._stopping:  # else stop() may have missed this connection
-                lib.wb_serve(self.device._handle, connection.fileno())
+                lib.wb_serve(self.device._core.handle, connection.fileno())
             self._connection = None
         if self._session.accepted is not None:
             self.device.hooks.event("on_detach", self.device.on_detach)
@@ -265,7 +305,7 @@ class Server:
         ffi.memmove(message.reply, reply, len(reply))
         message.reply_size = len(reply)
         if first and self._session.accepted is not None:
-            lib.wb_serve_accept(self.device._handle, *map(int, self._session.accepted))
+            lib.wb_serve_accept(self.device._core.handle, *map(int, self._session.accepted))
             self.device.hooks.event("on_attach", self.device.on_attach)
         return 0
 
@@ -277,7 +317,7 @@ class Server:
     def __exit__(self, kind: object, *rest: object) -> None:
         self.stop()
         if self.device.strict and kind is None:
-            self.device.hooks.check()
+            self.device.hooks.failures.check()
 
     def __repr__(self) -> str:
         who = f" to {self.client}" if self.client else ""
@@ -300,11 +340,11 @@ def _peer(connection: socket.socket) -> str:
 @ffi.def_extern(error=-errno.EIO)  # our own fault: answered, then closed
 def wb_python_message(context: Any, message: Any) -> int:
     """Engine upcall: a message that is not hot."""
-    return int(ffi.from_handle(context)._serving.answer(message))
+    return int(ffi.from_handle(context).server.answer(message))
 
 
 @ffi.def_extern()
 def wb_python_trace(context: Any, from_server: int, data: Any, size: int, nfds: int) -> None:
     """Engine upcall: a message went by while tracing is on."""
     kept = bytes(ffi.buffer(data, min(size, TRACE_BYTES)))
-    ffi.from_handle(context)._serving.trace.add(bool(from_server), kept, nfds, size)
+    ffi.from_handle(context).server.trace.add(bool(from_server), kept, nfds, size)

@@ -98,6 +98,7 @@ static int region_read(wb_device *device, struct wb_request *request)
         return result;
     memcpy(request->reply, &access, sizeof access);
     request->reply_size = (uint32_t)sizeof access + access.count;
+    wb_gate_wait(device);
     return wb_region_read(device, access.region, access.offset, request->reply + sizeof access,
                           access.count, WB_GUEST);
 }
@@ -111,6 +112,7 @@ static int region_write(wb_device *device, struct wb_request *request)
         return EINVAL;
     memcpy(request->reply, &access, sizeof access);
     request->reply_size = sizeof access;
+    wb_gate_wait(device);
     return wb_region_write(device, access.region, access.offset, request->payload + sizeof access,
                            access.count, WB_GUEST);
 }
@@ -135,6 +137,7 @@ static int region_write_multi(wb_device *device, struct wb_request *request)
     }
     for (done = 0; done < count; done++) {
         memcpy(&entry, entries + done * sizeof entry, sizeof entry);
+        wb_gate_wait(device);
         result = wb_region_write(device, entry.region, entry.offset, entry.data, entry.count, WB_GUEST);
         if (result)
             break;

@@ -17,7 +17,8 @@ static int init_conditions(wb_device *device)
         return -ENOMEM;
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
     failed = pthread_mutex_init(&device->lock, NULL) || pthread_cond_init(&device->logged, &attributes)
-             || pthread_cond_init(&device->left, &attributes);
+             || pthread_cond_init(&device->left, &attributes)
+             || pthread_cond_init(&device->gate, &attributes);
     pthread_condattr_destroy(&attributes);
     return failed ? -ENOMEM : 0;
 }
@@ -65,6 +66,7 @@ void wb_device_free(wb_device *device)
     for (unsigned i = 0; i < WB_REGIONS; i++)
         wb_region_free(&device->regions[i]);
     pthread_cond_destroy(&device->left);
+    pthread_cond_destroy(&device->gate);
     pthread_cond_destroy(&device->logged);
     pthread_mutex_destroy(&device->lock);
     free(device->ring);

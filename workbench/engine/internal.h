@@ -81,6 +81,11 @@ struct wb_device {
     uint64_t departures;        /* numbers the unmaps, so that each removes its own ranges only */
     pthread_cond_t left;        /* a copy has left its ranges */
 
+    pthread_cond_t gate;        /* gate.c */
+    int paused;                 /* read without the lock */
+    uint32_t steps;             /* accesses that may pass a closed gate */
+    uint8_t at_gate;
+
     uint8_t *in, *out;          /* server.c */
     uint32_t max_transfer;
     int tracing;                /* read without the lock */
@@ -114,6 +119,9 @@ void wb_irq_free(wb_device *device);
 void wb_irq_reset_locked(wb_device *device);
 void wb_irq_config_locked(wb_device *device);   /* COMMAND or STATUS was written */
 void wb_irq_poll_unmask(wb_device *device);     /* the UNMASK eventfd is readable */
+
+/* gate.c */
+void wb_gate_wait(wb_device *device);           /* returns when an access of the guest may go on */
 
 /* dma.c */
 void wb_dma_free(wb_device *device);

@@ -282,6 +282,7 @@ static void call_hook(struct access *access, uint64_t offset, uint32_t size, uin
     if (!device->upcalls.hook)
         return;
     wb_unlock(device);
+    told.time = wb_clock();
     device->upcalls.hook(device->upcalls.context, &told);
     wb_lock(device);
     access->record.flags |= told.flags;

@@ -125,6 +125,7 @@ typedef struct {
     uint8_t origin;         /* enum wb_origin */
     uint8_t write;          /* 0: before a read; 1: after a write */
     uint8_t spare;
+    uint64_t time;          /* ns, wb_clock(), when Python was asked: what passes until it runs is waiting */
     uint16_t revision;      /* out: of the hook that ran */
     uint16_t flags;         /* out: WB_HOOK_RAN, WB_HOOK_FAILED */
 } wb_access;
@@ -256,6 +257,12 @@ int wb_dma_read(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size)
 int wb_dma_write(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t size);
 /* By IOVA; returns how many there are. */
 uint32_t wb_dma_list(wb_device *device, wb_dma_range *ranges, uint32_t room);
+
+/* ---- gate.c: pause and step ---- */
+
+void wb_gate_pause(wb_device *device, int on);              /* 1: the guest's next region access waits */
+void wb_gate_step(wb_device *device, uint32_t accesses);    /* lets so many pass while paused */
+int wb_gate_waiting(wb_device *device);                     /* 1: an access waits now */
 
 /* ---- server.c: the loop ---- */
 

@@ -162,7 +162,7 @@ def _server(device: Device) -> str:
 
 
 def _failures(device: Device) -> list[str]:
-    found = device.hooks.failures[-_FAILURES:]
+    found = list(device.hooks.failures)[-_FAILURES:]
     traces = ["\n".join(fault.text.strip().splitlines()[-_TRACE:]) for fault in found]
     return [
         f"{fault.name} raised, {fault.count} times\n{text}" for fault, text in zip(found, traces, strict=True)

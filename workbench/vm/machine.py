@@ -36,6 +36,8 @@ KVM_PATIENCE = 12.0
 #: Seconds to wait for the agent after it should have killed a command.
 GRACE = 15.0
 TAIL = 25
+#: Seconds QEMU waits for a device: it may be paused, or a hook be looked at, for a day.
+PATIENCE = 86_400.0
 
 
 class CommandTimeout(VmError, TimeoutError):
@@ -52,7 +54,7 @@ class Servable(Protocol):
     def serve(self) -> object:
         """Start to serve; nothing happens if it is served already."""
 
-    def qemu_args(self, memory: str | None = ...) -> list[str]:
+    def qemu_args(self, memory: str | None = ..., patience: float | None = ...) -> list[str]:
         """Return the arguments that plug it in; with ``memory`` None only those of the device."""
 
 
@@ -152,7 +154,7 @@ class VM:
         wiring = Wiring(
             self._console.path, image.path, self._log.path, self._agent.far.fileno(), qmp_far.fileno()
         )
-        arguments = [word for device in self.devices for word in device.qemu_args(memory=None)]
+        arguments = [word for device in self.devices for word in device.qemu_args(memory=None, patience=PATIENCE)]
         command = qemu_command(
             qemu, accel, self.memory, guest.vmlinuz, wiring, arguments, self._trace, self._append, self._extra
         )

@@ -1,0 +1,175 @@
+"""Hot swap by every habit of a notebook user: the class cell, the instance cell, swap, override, reload."""
+
+import importlib
+import sys
+
+import pytest
+
+import workbench as wb
+
+CELL = """
+class Lamp(wb.Device):
+    id = wb.PciId(vendor=0x1234, device={device})
+    irq = wb.Interrupts(intx=True)
+    class bar0(wb.Bar, size={size}):
+        CTRL = wb.Register(0, reset=1)
+        {extra}
+    @bar0.CTRL.on_write
+    def switch(self, access):
+        self.seen = ({answer}, access.value)
+"""
+
+
+def cell(answer=1, size=4096, device=7, extra=""):
+    return CELL.format(answer=answer, size=size, device=device, extra=extra)
+
+
+@pytest.fixture
+def notebook():
+    names = {"wb": wb, "__name__": "notebook"}
+    exec(cell() + "dev = Lamp()", names)
+    yield names
+    names["dev"].close()
+
+
+def test_running_the_class_cell_again_swaps_hooks_and_registers_in_place(notebook):
+    dev = notebook["dev"]
+    with dev.connect() as guest:
+        guest.bar0.write32(0, 5)
+        exec(cell(answer=2, extra="EXTRA = wb.Register(8, reset=9)"), notebook)
+        assert type(dev) is notebook["Lamp"]
+        assert guest.bar0.read32(0) == 5  # the value stays
+        assert guest.bar0.read32(8) == 9  # what is new has its reset value
+        guest.bar0.write32(0, 6)
+    assert dev.seen == (2, 6)
+    assert [r.revision for r in dev.log.filter(register="CTRL", kind="write")] == [1, 2]
+    assert dev.bar0.EXTRA.value == 9
+
+
+def test_a_register_that_is_described_no_more_is_unmapped(notebook):
+    dev = notebook["dev"]
+    exec(cell(extra="GONE = wb.Register(8)"), notebook)
+    exec(cell(), notebook)
+    dev.bar0.read(8, 4)
+    assert "unmapped" in dev.log[-1].flags
+    assert "GONE" not in vars(dev.bar0)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"), [({"size": 8192}, "0x1000 → 0x2000"), ({"device": 8}, "config.DEVICE_ID")]
+)
+def test_another_layout_is_told_and_nothing_changes(notebook, change, said):
+    dev = notebook["dev"]
+    with pytest.warns(UserWarning, match=said):
+        exec(cell(answer=3, **change), notebook)
+    assert said in dev.notice
+    dev.bar0.CTRL.write(4)
+    assert dev.seen == (1, 4)
+
+
+def test_making_the_instance_again_takes_the_server_over_with_the_guest_attached(notebook):
+    old = notebook["dev"]
+    with old.connect() as guest:
+        guest.bar0.write32(0, 5)
+        exec(cell(answer=4) + "dev = Lamp(); dev.serve()", notebook)
+        dev = notebook["dev"]
+        assert dev is not old
+        assert guest.bar0.read32(0) == 5
+        guest.bar0.write32(0, 6)
+        guest.reset()
+        assert guest.bar0.read32(0) == 1
+    assert dev.seen == (4, 6)
+    assert dev.server.running
+    assert old.closed
+    old.close()
+    assert dev.server.running
+
+
+def test_hooks_that_cells_set_stay_over_a_class_and_go_with_the_instance(notebook):
+    dev = notebook["dev"]
+    dev.serve()
+    dev.bar0.CTRL.on_write(lambda device: setattr(device, "seen", "cell"))
+    exec(cell(answer=5), notebook)
+    dev.bar0.CTRL.write(1)
+    assert dev.seen == "cell"
+    exec("dev = Lamp(); dev.serve()", notebook)
+    notebook["dev"].bar0.CTRL.write(1)
+    assert notebook["dev"].seen == (5, 1)
+
+
+def test_an_instance_with_another_layout_does_not_throw_out_a_guest(notebook):
+    dev = notebook["dev"]
+    with dev.connect():
+        with pytest.warns(UserWarning, match="another layout"):
+            exec(cell(size=8192) + "other = Lamp()", notebook)
+        with pytest.raises(wb.StateError, match="another layout"):
+            notebook["other"].serve()
+        assert dev.server.running
+    dev.server.wait_listening()
+    notebook["other"].serve()
+    notebook["other"].close()
+    assert dev.server.state == "stopped"
+
+
+def test_swap_from_a_script(notebook):
+    dev = notebook["dev"]
+
+    class Other(wb.Device):
+        id = wb.PciId(vendor=0x1234, device=7)
+        irq = wb.Interrupts(intx=True)
+
+        class bar0(wb.Bar, size=4096):
+            CTRL = wb.Register(0, ON=wb.Field(0))
+
+        def hello(self):
+            return self.bar0.CTRL.ON.value
+
+    dev.swap(Other)
+    assert dev.hello() == 1
+    assert len(dev.hooks) == 0
+
+
+def test_override_puts_back_what_was_there(notebook):
+    dev = notebook["dev"]
+    with dev.override(
+        dev.bar0.CTRL, write=lambda device: setattr(device, "seen", "over"), read=lambda device: 77
+    ):
+        dev.bar0.CTRL.write(1)
+        assert (dev.seen, dev.bar0.CTRL.read()) == ("over", 77)
+    dev.bar0.CTRL.write(3)
+    assert (dev.seen, dev.bar0.CTRL.read()) == ((1, 3), 3)
+
+
+def test_a_module_that_is_loaded_again_as_autoreload_does(tmp_path, monkeypatch):
+    file = tmp_path / "lamp_module.py"
+    file.write_text("import workbench as wb\n" + cell())
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    module = importlib.import_module("lamp_module")
+    with module.Lamp() as dev:
+        file.write_text("import workbench as wb\n" + cell(answer=8))
+        importlib.reload(module)
+        dev.bar0.CTRL.write(1)
+        assert dev.seen == (8, 1)
+    del sys.modules["lamp_module"]
+
+
+def test_the_history_of_a_slot_can_be_reverted_compared_and_switched_off(notebook):
+    dev = notebook["dev"]
+    name = "bar0.CTRL.on_write"
+    dev.bar0.CTRL.on_write(lambda device: setattr(device, "seen", "two"))
+    assert [hook.revision for hook in dev.hooks.revisions(name)] == [1, 2]
+    assert dev.hooks.revert(name).revision == 3
+    dev.bar0.CTRL.write(1)
+    assert dev.seen == (1, 1)
+    dev.hooks.disable(name)
+    dev.bar0.CTRL.write(2)
+    assert dev.seen == (1, 1)
+    assert dev.log[-1].revision == 0
+    dev.hooks.enable(name)
+    dev.bar0.CTRL.write(3)
+    assert dev.seen == (1, 3)
+    assert "two" in dev.hooks.diff(name, 1, 2)
+    for wrong in (lambda: dev.hooks.revert(name, 99), lambda: dev.hooks.disable("nobody"), dev.hooks.skip):
+        with pytest.raises(wb.StateError):
+            wrong()

@@ -1,0 +1,63 @@
+"""What hooks raised: counted by place, the traceback logged the first time only."""
+
+import logging
+import traceback
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .errors import HookError
+
+__all__ = ["Failures", "HookFailure", "HookSkippedError"]
+
+
+class HookSkippedError(BaseException):
+    """Raised inside a hook that runs, to answer the guest without it; ``except Exception`` lets it pass."""
+
+
+@dataclass(frozen=True)
+class HookFailure:
+    """The last exception raised in one place of one hook, and how often."""
+
+    name: str  #: "bar0.CTRL.on_write", "on_reset"
+    error: BaseException
+    text: str  #: the traceback
+    count: int
+
+
+class Failures:
+    """The failures of one device's hooks, by hook, exception and place."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._kept: dict[tuple[str, str, str], HookFailure] = {}
+
+    def __iter__(self) -> Iterator[HookFailure]:
+        return iter(list(self._kept.values()))
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __getitem__(self, index: int) -> HookFailure:
+        return list(self)[index]
+
+    def add(self, name: str, error: BaseException) -> None:
+        """Count what a hook raised; log its traceback the first time it happens in that place."""
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
+        key = (name, type(error).__name__, place)
+        known = self._kept.get(key)
+        text = "".join(traceback.format_exception(error))
+        self._kept[key] = HookFailure(name, error, text, known.count + 1 if known else 1)
+        if not known and not isinstance(error, KeyboardInterrupt):  # Ctrl-C reaches the user by itself
+            self._logger.error("%s raised; the guest got the stored value\n%s", name, text)
+
+    def clear(self) -> None:
+        """Forget them."""
+        self._kept.clear()
+
+    def check(self) -> None:
+        """Raise HookError for the latest failure, its own exception as the cause; nothing if none."""
+        if self._kept:
+            failure = list(self._kept.values())[-1]
+            times = f"{failure.count} time{'s' if failure.count > 1 else ''}"
+            raise HookError(f"{failure.name} raised {failure.error!r} ({times})") from failure.error

@@ -1,0 +1,115 @@
+"""One hook: what it is told (Access), where it came from and how it fares (Hook)."""
+
+import inspect
+import statistics
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from .cells import place_of, source_of
+from .errors import DescriptionError
+from .registers import Register
+
+__all__ = ["Access", "Hook"]
+
+TIMES = 256  #: calls whose duration is remembered, for the median
+
+
+class Access:
+    """What a hook is told of the access that made it run.
+
+    ``value`` is the data written and ``old`` what was stored before, both as the whole register
+    would show them; ``mask`` has a one for each bit the access touched. ``offset`` and ``size``
+    (bytes) are the guest's own, ``index`` the element of a register array, ``origin`` "guest",
+    "notebook" or "device". In ``on_read`` there is no data: ``value`` is 0.
+    """
+
+    __slots__ = ("index", "mask", "offset", "old", "origin", "register", "size", "value", "write")
+
+    def __init__(
+        self, register: Register, index: int, write: bool, origin: str, offset: int, size: int
+    ) -> None:
+        self.register = register
+        self.index = index
+        self.write = write
+        self.origin = origin
+        self.offset = offset
+        self.size = size
+        self.value = self.old = self.mask = 0
+
+    def __repr__(self) -> str:
+        verb = f"write {self.value:#x} (was {self.old:#x})" if self.write else "read"
+        name = self.register.element_name(self.index)
+        return f"<Access {self.origin} {verb} {name} at {self.offset:#x}, {self.size} bytes>"
+
+
+class Hook:
+    """One function in one slot of one register: its revision, where it came from, how it fares.
+
+    ``key`` names the slot ("bar0.CTRL.on_write"), ``cell`` where the function was defined, ``source`` its
+    text. ``described`` is True for a method of the device's class, ``enabled`` False while switched off.
+    """
+
+    def __init__(
+        self, block: str, region: int, register: Register, index: int, slot: str, function: Callable[..., Any]
+    ) -> None:
+        name = f"{block}.{register.element_name(index)}"
+        self.name = name
+        self.region = region
+        self.key = f"{name}.on_{slot}"
+        self.register = register
+        self.index = index
+        self.offset = register.element_offset(index)
+        self.slot = slot
+        self.function = function
+        self.takes = accepted_arguments(name, function)
+        self.cell = place_of(function)
+        self.source = source_of(function)
+        self.described = False
+        self.enabled = True
+        self.revision = 0
+        self.calls = 0
+        self.errors = 0
+        self.longest = 0  #: ns
+        self._times: deque[int] = deque(maxlen=TIMES)
+
+    def ran(self, ns: int) -> None:
+        """Count a call that took so long."""
+        self.calls += 1
+        self._times.append(ns)
+        if ns > self.longest:
+            self.longest = ns
+
+    @property
+    def median(self) -> float:
+        """Median duration of the last 256 calls, ns; 0 before the first."""
+        times = list(self._times)
+        return statistics.median(times) if times else 0.0
+
+    @property
+    def function_name(self) -> str:
+        """The function's own name."""
+        return str(getattr(self.function, "__name__", type(self.function).__name__))
+
+    def __repr__(self) -> str:
+        fares = f"rev {self.revision}, {self.calls} calls, {self.errors} errors"
+        off = "" if self.enabled else ", disabled"
+        return f"<Hook {self.key} = {self.function_name} {self.cell} {fares}{off}>"
+
+
+def accepted_arguments(name: str, function: Callable[..., Any]) -> int:
+    """Return how many of (device, access) the function takes: 1 or 2; DescriptionError otherwise.
+
+    Parameters with defaults are the user's own, as in ``lambda device, n=n: n``.
+    """
+    if not callable(function):
+        raise DescriptionError(name, [f"a hook must be a function, not {function!r}"])
+    signature = inspect.signature(function)
+    variadic = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
+    for count in (2, 1) if variadic else (1, 2):
+        try:
+            signature.bind(*range(count))
+        except TypeError:
+            continue
+        return count
+    raise DescriptionError(name, [f"a hook takes (device, access) or (device), not {signature}"])

@@ -1,0 +1,47 @@
+"""How long guests waited for Python, for which cell, and which hook runs now."""
+
+import time
+
+from .cells import running_cell
+from .hook import Hook
+
+__all__ = ["Stalls"]
+
+NOTABLE = 1_000_000  #: ns; a shorter wait for the interpreter is not counted
+
+
+class Stalls:
+    """Waits of guests for the interpreter, of one device.
+
+    ``waits`` counts those over 1 ms, ``total`` and ``worst`` are ns, ``worst_cell`` is the cell that ran
+    then. ``running`` is the hook that runs now and ``since`` when it began (ns, ``time.monotonic_ns``).
+    """
+
+    def __init__(self) -> None:
+        self.waits = 0
+        self.total = 0
+        self.worst = 0
+        self.worst_cell = ""
+        self.running: Hook | None = None
+        self.since = 0
+
+    def waited(self, ns: int) -> None:
+        """Count a wait, if it is notable."""
+        if ns < NOTABLE:
+            return
+        self.waits += 1
+        self.total += ns
+        if ns > self.worst:
+            self.worst, self.worst_cell = ns, running_cell()
+
+    @property
+    def seconds_in_hook(self) -> float:
+        """How long the hook that runs now has been running; 0 when none does."""
+        return (time.monotonic_ns() - self.since) / 1e9 if self.running is not None else 0.0
+
+    def __repr__(self) -> str:
+        if not self.waits:
+            return "<no guest waited for Python>"
+        cell = f" while {self.worst_cell} ran" if self.worst_cell else ""
+        worst = f"the worst {self.worst / 1e6:.1f} ms{cell}"
+        return f"<{self.waits} waits, {self.total / 1e6:.1f} ms in all, {worst}>"

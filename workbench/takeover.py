@@ -1,0 +1,117 @@
+"""Hot swap of a whole class: a device that is served takes on a new description, guest attached.
+
+What a guest has seen cannot change under it: identity, BARs, capabilities, interrupts (its *layout*).
+Everything else can: registers, fields, rules, reset values, hooks, methods. Register values stay.
+While the bytes are described anew the guest's next access waits at the gate.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from .engine import check, ffi, lib
+from .errors import StateError
+from .registers import Block
+
+__all__ = ["PLANES", "Described", "describe", "layout_changes"]
+
+STATE = ("value", "latch", "reset", "latch_reset")
+RULES = (
+    "readable", "writable", "once", "w1c", "w1s", "w1t", "w0c", "w0s", "w0t", "wclr", "wset", "wo", "pulse",
+    "rc", "rs", "accept", "known",
+)  # fmt: skip
+PLANES = {name: getattr(lib, f"WB_{name.upper()}") for name in (*STATE, *RULES)}
+
+
+class Described(Protocol):
+    """What is compared of two device classes."""
+
+    blocks: Mapping[int, Block]
+
+    @property
+    def irq_counts(self) -> Sequence[int]:
+        """Vectors of each IRQ index."""
+
+
+def layout_changes(old: Mapping[int, Block], new: Mapping[int, Block]) -> list[str]:
+    """Return what a guest would have to see anew, one line each; [] when it need not notice."""
+    changes = []
+    for index in sorted(old.keys() | new.keys()):
+        before, after = old.get(index), new.get(index)
+        if before is None or after is None:
+            name = (before or after).name  # type: ignore[union-attr]
+            changes.append(f"{name} is {'new' if before is None else 'gone'}")
+        elif before.size != after.size:
+            changes.append(f"{after.name}: {before.size:#x} → {after.size:#x} bytes")
+    if lib.WB_CONFIG in old and lib.WB_CONFIG in new:
+        changes += _config_changes(old[lib.WB_CONFIG], new[lib.WB_CONFIG])
+    return changes
+
+
+def _config_changes(old: Block, new: Block) -> list[str]:
+    before, after = dict(old.registers), dict(new.registers)
+    changes = []
+    for name in before.keys() | after.keys():
+        one, two = before.get(name), after.get(name)
+        if one is None or two is None:
+            changes.append(f"config.{name} is {'new' if one is None else 'gone'}")
+        elif (one.offset, one.reset) != (two.offset, two.reset):
+            changes.append(f"config.{name}: {one.reset:#x} → {two.reset:#x}")
+        elif one.plane_bytes != two.plane_bytes:
+            changes.append(f"config.{name} has other rules")
+    return sorted(changes)
+
+
+def describe(handle: Any, blocks: Mapping[int, Block], old: Mapping[int, Block] | None = None) -> None:
+    """Write the planes of every block into the engine. Raises OSError when it refuses.
+
+    With ``old``, the blocks in force: their rules are withdrawn first, values of bytes that were described
+    before stay, and bytes that are new get their reset values.
+    """
+    for index, block in blocks.items():
+        if old is None:
+            _program(handle, index, block, keep=b"")
+        elif index != lib.WB_CONFIG:
+            known = bytearray(block.size) if block.size <= 1 << 24 else bytearray()
+            for segment in old[index].segments():
+                size = len(segment.planes["known"])
+                for plane in RULES:
+                    _set(handle, index, plane, segment.offset, bytes(size), block)
+                known[segment.offset : segment.offset + size] = segment.planes["known"]
+            _program(handle, index, block, keep=bytes(known))
+
+
+def _program(handle: Any, index: int, block: Block, keep: bytes) -> None:
+    for offset, planes in block.segments():
+        for plane, data in planes.items():
+            if plane in ("value", "latch") and keep:
+                _set_unknown(handle, index, plane, offset, data, block, keep)
+            else:
+                _set(handle, index, plane, offset, data, block)
+
+
+def _set_unknown(
+    handle: Any, index: int, plane: str, offset: int, data: bytes, block: Block, keep: bytes
+) -> None:
+    size = len(data)
+    stored = ffi.new("uint8_t[]", size)
+    check(lib.wb_region_get(handle, index, PLANES[plane], offset, stored, size), block.name)
+    present = bytes(ffi.buffer(stored, size))
+    merged = bytes(
+        old if known else new
+        for old, new, known in zip(present, data, keep[offset : offset + size], strict=True)
+    )
+    _set(handle, index, plane, offset, merged, block)
+
+
+def _set(handle: Any, index: int, plane: str, offset: int, data: bytes, block: Block) -> None:
+    result = lib.wb_region_set(handle, index, PLANES[plane], offset, data, len(data))
+    check(result, f"{block.name} at {offset:#x}")
+
+
+def refuse_new_layout(name: str, changes: Sequence[str]) -> None:
+    """Raise StateError naming what changed and the way out, if anything did."""
+    if changes:
+        raise StateError(
+            f"{name}: the guest has seen another layout ({'; '.join(changes)}). "
+            "Close the VM, call serve() on a new instance and start the VM again"
+        )
