@@ -53,7 +53,9 @@ def probe(path: Path | str) -> str | None:
     if "/snap/" in str(Path(path).resolve()) or Path(path).resolve().name == "snap":
         return None  # confined: it sees neither the profile nor the pipe that drives it
     try:
-        done = subprocess.run([str(path), "--version"], capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(
+            [str(path), "--version"], capture_output=True, text=True, timeout=30, check=False
+        )
     except (OSError, subprocess.TimeoutExpired):
         return None
     match = re.search(r"Chrom\w+ (\d[\d.]+)", done.stdout)

@@ -4,11 +4,10 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-import pytest
-from playwright.sync_api import Browser, sync_playwright
-
 import chromium
+import pytest
 from lab import Lab, Notebook
+from playwright.sync_api import Browser, sync_playwright
 
 Opener = Callable[..., Notebook]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, Page
 
 from workbench.vm.launcher import spawn
 
@@ -31,7 +31,8 @@ SETTINGS = {
 HELPERS = """
 window.wb = {
   sent: [],                                             // [ms, bytes] of every comm message from the kernel
-  streams: [],                                          // text the server or the kernel said outside of cells
+  streams: [],                                          // all that anybody printed, the server's warnings too
+  states: [],                                           // the kernel's, one after another
   panel() { return window.jupyterapp?.shell.currentWidget },
   kernel() { return this.panel()?.sessionContext.session?.kernel },
   cell(n) { return this.panel().content.widgets[n] },
@@ -40,11 +41,13 @@ window.wb = {
     const kernel = this.kernel();
     if (!kernel || kernel.wbWatched) return;
     kernel.wbWatched = true;
+    kernel.statusChanged.connect((_, status) => this.states.push(status));
     kernel.anyMessage.connect((_, { msg, direction }) => {
       if (direction !== 'recv') return;
       if (msg.header.msg_type === 'comm_msg') {
         const bytes = (msg.buffers ?? []).reduce((sum, b) => sum + b.byteLength, 0);
-        this.sent.push([performance.now(), bytes + JSON.stringify(msg.content).length, msg.content.data.method]);
+        const { content } = msg;
+        this.sent.push([performance.now(), bytes + JSON.stringify(content).length, content.data.method]);
       }
       if (msg.header.msg_type === 'stream') this.streams.push(msg.content.text);
     });
@@ -87,6 +90,10 @@ class Lab:
             # A child of the launcher dies with the tests, however they end.
             self.process = spawn(self._command(), stdout=log, stderr=log)
         self.url = self._wait_for_url()
+        # One empty profile for all notebooks: JupyterLab's own 20 MB are loaded once.
+        self.context = browser.new_context(viewport=VIEWPORT)  # type: ignore[arg-type]
+        self.context.grant_permissions(["clipboard-read", "clipboard-write"], origin=self.url.rstrip("/"))
+        self.context.add_init_script(HELPERS)
 
     def _command(self) -> list[str]:
         own = {
@@ -96,8 +103,9 @@ class Lab:
         }  # fmt: skip
         variables = [f"{name}={self.root / directory}" for name, directory in own.items()]
         return [
-            "env", *variables, "PYTHONWARNINGS=default", sys.executable, "-m", "jupyter", "lab", "--no-browser",
-            "--allow-root", "--ServerApp.ip=127.0.0.1", "--ServerApp.port=8950", "--ServerApp.port_retries=200",
+            "env", *variables, "PYTHONWARNINGS=default", sys.executable, "-m", "jupyter", "lab",
+            "--no-browser", "--allow-root",
+            "--ServerApp.ip=127.0.0.1", "--ServerApp.port=8950", "--ServerApp.port_retries=200",
             "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True",
             f"--ServerApp.root_dir={self.files}", "--LabApp.expose_app_in_browser=True",
             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
@@ -120,6 +128,7 @@ class Lab:
 
     def stop(self) -> None:
         """Shut the server down, and its kernels with it; kill it when it does not go."""
+        self.context.close()
         self.process.send_signal(signal.SIGTERM)
         try:
             self.process.wait(15)
@@ -135,23 +144,25 @@ class Lab:
         return json.loads(text) if text else None
 
     def open(self, name: str, cells: Iterable[str] | None = None, kernel: bool = True) -> "Notebook":
-        """Open the notebook ``name`` in a new, empty profile, written with ``cells`` first if given."""
+        """Open the notebook ``name`` in a tab of its own, written with ``cells`` first if given."""
         if cells is not None:
             book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-            book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+            book.metadata["kernelspec"] = {
+                "name": "python3",
+                "display_name": "Python 3",
+                "language": "python",
+            }
             (self.files / name).parent.mkdir(parents=True, exist_ok=True)
             nbformat.write(book, self.files / name)
-        context = self.browser.new_context(viewport=VIEWPORT, reduced_motion="reduce")  # type: ignore[arg-type]
-        context.grant_permissions(["clipboard-read", "clipboard-write"], origin=self.url.rstrip("/"))
-        context.add_init_script(HELPERS)
-        return Notebook(self, name, context, kernel)
+        return Notebook(self, name, kernel)
 
 
 class Notebook:
     """A notebook in a browser page. ``errors`` collects what went wrong in the page itself."""
 
-    def __init__(self, lab: Lab, name: str, context: BrowserContext, kernel: bool = True) -> None:
-        self.lab, self.name, self.context = lab, name, context
+    def __init__(self, lab: Lab, name: str, kernel: bool = True) -> None:
+        self.lab, self.name = lab, name
+        self.pages: list[Page] = []
         self.errors: list[str] = []
         self.foreign: list[str] = []
         self.page = self.new_page()
@@ -159,7 +170,8 @@ class Notebook:
 
     def new_page(self) -> Page:
         """Return another tab of the same browser, watched for errors and for requests to elsewhere."""
-        page = self.context.new_page()
+        page = self.lab.context.new_page()
+        self.pages.append(page)
         page.on("pageerror", lambda error: self.errors.append(str(error)))
         page.on("console", lambda line: line.type == "error" and self.errors.append(line.text))
         page.on("request", lambda asked: self._seen(asked.url))
@@ -188,7 +200,8 @@ class Notebook:
 
     def close(self) -> None:
         """Close the pages; end the notebook's kernel."""
-        self.context.close()
+        for page in self.pages:
+            page.close()
         for session in self.lab.api("sessions"):
             if session["path"] == self.name:
                 self.lab.api(f"sessions/{session['id']}", "DELETE")
@@ -246,7 +259,7 @@ class Notebook:
         """Save a screenshot under out/browser and return its path."""
         OUT.mkdir(parents=True, exist_ok=True)
         path = OUT / f"{name}.png"
-        (page or self.page).screenshot(path=path)
+        path.write_bytes((page or self.page).screenshot())  # its own file writing would leave a thread
         return path
 
     def theme(self, name: str) -> None:
@@ -266,22 +279,25 @@ class Notebook:
 
     @property
     def pid(self) -> int:
-        """The kernel's process."""
-        return int(self.ask("import os; print(os.getpid())"))
+        """The kernel's process, also when it is busy: found by the file it was started with."""
+        number = self.page.evaluate("() => wb.kernel().id")
+        return command_lines(f"kernel-{number}.json")[0]
 
     def restart_kernel(self) -> None:
         """Restart the kernel, as the toolbar's button does after its question."""
         self.page.evaluate("() => wb.panel().sessionContext.restartKernel()")
-        self.page.evaluate("async () => { await wb.kernel().info; wb.watch(); }")
+        self._ready()
 
-    def kill_kernel(self) -> int:
-        """Kill the kernel with SIGKILL; wait until the server has started another. Return the old pid."""
-        pid = self.pid
-        os.kill(pid, signal.SIGKILL)
-        until(lambda: not alive(pid), 10, f"process {pid} to end")
+    def kill_kernel(self) -> None:
+        """Kill the kernel with SIGKILL; wait until the server has noticed and started another."""
+        self.page.evaluate("() => { wb.states.length = 0 }")
+        os.kill(self.pid, signal.SIGKILL)
+        self.wait("wb.states.some(state => state.includes('restarting'))", 30)
+        self._ready()
+
+    def _ready(self) -> None:
         self.wait("wb.kernel().status === 'idle' && wb.kernel().connectionStatus === 'connected'", 30)
-        until(lambda: self.pid != pid, 20, "a new kernel")
-        return pid
+        self.page.evaluate("async () => { await wb.kernel().info; wb.watch(); }")
 
 
 def alive(pid: int) -> bool:

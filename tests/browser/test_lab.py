@@ -2,13 +2,9 @@
 
 import glob
 import json
-import os
 import shutil
-from pathlib import Path
 
-import pytest
-
-from lab import OUT, ROOT, Lab, alive, command_lines, until
+from lab import OUT, ROOT, Lab, Notebook, alive, command_lines, until
 
 CELLS = (
     "import workbench as wb, threading, os\n"
@@ -29,29 +25,32 @@ def sockets(lab: Lab, pid: int) -> list[str]:
     return glob.glob(f"{lab.root}/runtime/workbench/{pid}-*/*")
 
 
-@pytest.mark.parametrize("how", ["restart", "restart while busy", "kill", "kill while busy"])
-def test_a_kernel_that_goes_leaves_nothing_and_the_next_serves(lab, notebook, how):
-    book = notebook(CELLS, f"{how.replace(' ', '-')}.ipynb")
-    book.run(0, 1)
-    pid, path = book.pid, book.output_text(0).strip()
-    assert sockets(lab, pid) == [path]
-    if "busy" in how:
-        book.start(2)
-    if "kill" in how:
-        os.kill(pid, 9)
-        book.wait("wb.kernel().status !== 'busy'")
-    else:
-        book.restart_kernel()
+def check_nothing_is_left(lab: Lab, pid: int, path: str) -> None:
     until(lambda: not alive(pid), 10, "the old kernel to end")
-    book.wait("wb.kernel().status === 'idle' && wb.kernel().connectionStatus === 'connected'", 30)
-    book.page.evaluate("wb.watch()")
     assert command_lines(path) == []
+
+
+def check_next_serves(lab: Lab, book: Notebook, old: int, path: str) -> None:
     book.run(0, 1, 3)
     assert book.output_text(1) == "1\n"
-    assert book.pid != pid
+    assert book.pid != old
     assert book.output_text(3) == f"{book.pid} ['workbench Lamp']\n"
-    assert not Path(path).exists()  # removed by its end or, after SIGKILL, by the next serve()
-    assert sockets(lab, book.pid) == [book.output_text(0).strip()]
+    # Its end removed it or, after SIGKILL, the next serve().
+    assert sockets(lab, old) == []
+    assert sockets(lab, book.pid) == [book.output_text(0).strip()] != [path]
+
+
+def test_a_kernel_that_goes_leaves_nothing_and_the_next_serves(lab, notebook):
+    book = notebook(CELLS)
+    book.run(0, 1)
+    for busy in (False, True):
+        for go in (book.restart_kernel, book.kill_kernel):
+            pid, path = book.pid, book.output_text(0).strip()
+            if busy:
+                book.start(2)
+            go()
+            check_nothing_is_left(lab, pid, path)
+            check_next_serves(lab, book, pid, path)
 
 
 def test_the_first_notebook_looks_right_in_the_browser(lab):
