@@ -24,10 +24,12 @@ lab: setup
 
 # The quick tests first: who breaks one need not wait for the machines.
 test: setup
-	$(BIN)/python -m pytest -m "not vm and not slow" $(TEST_ARGS)
-	$(BIN)/python -m pytest -m "slow and not vm" $(TEST_ARGS)
+	$(BIN)/python -m pytest -m "not vm and not slow and not browser" $(TEST_ARGS)
+	$(BIN)/python -m pytest -m "slow and not vm and not browser" $(TEST_ARGS)
 	-$(BIN)/workbench fetch
-	$(BIN)/python -m pytest -m vm $(TEST_ARGS)
+	$(BIN)/python -m pytest -m "vm and not browser" $(TEST_ARGS)
+	-$(BIN)/python tests/browser/chromium.py
+	$(BIN)/python -m pytest -m browser $(TEST_ARGS)
 
 demo: setup
 	$(BIN)/workbench demo
