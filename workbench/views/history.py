@@ -1,0 +1,146 @@
+"""History: the hub's own copy of the newest log records, and what was counted over all of them.
+
+Drained once a flush, in bulk: the ring of the engine goes on while views look back. Beside the records
+it keeps their places (see table.py) and their times, so that nothing is resolved twice.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ..device import Device
+from ..log import AccessLog
+from ..records import FLAGGED, RECORD, Names, Records
+from .table import RegisterTable, kind_code
+
+__all__ = ["History"]
+
+LIMIT = 1 << 18  #: records kept: 16 MiB, twice that while they move
+_READ, _WRITE, _POKE = kind_code("read"), kind_code("write"), kind_code("poke")
+_IRQ, _ERROR = kind_code("irq"), kind_code("error")
+
+
+class History:
+    """The newest records of a device and its counters; not thread-safe: the flusher's alone."""
+
+    def __init__(self, table: RegisterTable, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._array: Records = np.empty(0, RECORD)
+        self._places: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self._times: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self._begin = self._end = 0
+        self.next = 0  #: the sequence number expected next
+        self.missed = 0  #: records the ring had overwritten before they were counted
+        self.reads = self.writes = self.flagged = 0
+        self.last_irq: dict[int, int] = {}  #: index << 16 | vector -> ns
+        self.table, self.counts = table, np.zeros((2, table.count), np.uint64)
+        self._refill = False  # the records known already need places in another table
+
+    def describe(self, table: RegisterTable) -> None:
+        """Count by other registers from now on; those that kept their name keep their counts."""
+        counts = np.zeros((2, table.count), np.uint64)
+        for name, number in table.numbers.items():
+            if name in self.table.numbers:
+                counts[:, number] = self.counts[:, self.table.numbers[name]]
+        self.table, self.counts = table, counts
+        self._array, self._places = np.empty(0, RECORD), np.empty(0, np.int64)
+        self._times, self._begin, self._end = np.empty(0, np.int64), 0, 0
+        self._refill = self.next > 0
+
+    def drain(self, device: Device) -> Records:
+        """Take over the records that are new and count them; return them."""
+        log: AccessLog = device.log
+        if self._refill:
+            self._refill = False
+            known = log.since(max(0, self.next - self._limit))
+            known = known[known["seq"] < self.next]
+            self._append(known, self.table.places(known, log.names)[0])
+        fresh = log.since(self.next)
+        if not len(fresh):
+            return fresh
+        self.missed += int(fresh["seq"][0]) - self.next
+        self.next = int(fresh["seq"][-1]) + 1
+        self._count(fresh, log.names)
+        return fresh
+
+    def _count(self, fresh: Records, names: Names) -> None:
+        places, besides = self.table.places(fresh, names)
+        kind = fresh["kind"]
+        for row, code in enumerate((_READ, _WRITE)):
+            mine = places[(kind == code) & (places < self.table.count)]
+            if len(mine):
+                self.counts[row] += np.bincount(mine, minlength=self.table.count).astype(np.uint64)
+        for number, code, times in besides:
+            if code in (_READ, _WRITE):
+                self.counts[0 if code == _READ else 1, number] += np.uint64(times)
+        self.reads += int(np.count_nonzero(kind == _READ))
+        self.writes += int(np.count_nonzero(kind == _WRITE))
+        self.flagged += int(np.count_nonzero((fresh["flags"] & FLAGGED != 0) | (kind == _ERROR)))
+        irqs = fresh[kind == _IRQ][["offset", "time"]]
+        self.last_irq |= dict(irqs.tolist())
+        self._append(fresh, places)
+
+    def _append(self, fresh: Records, places: npt.NDArray[np.int64]) -> None:
+        fresh, places = fresh[-self._limit :], places[-self._limit :]
+        if self._end + len(fresh) > len(self._array):
+            self._make_room(len(fresh))
+        end = self._end + len(fresh)
+        self._array[self._end : end] = fresh
+        self._places[self._end : end] = places
+        # Records stand where they were finished; for searching, times that never go back.
+        times = fresh["time"].astype(np.int64)
+        if self._end > self._begin and len(times):
+            times[0] = max(int(times[0]), int(self._times[self._end - 1]))
+        self._times[self._end : end] = np.maximum.accumulate(times)
+        self._end = end
+        self._begin = max(self._begin, end - self._limit)
+
+    def _make_room(self, more: int) -> None:
+        """Move what is kept to the front of arrays that grow to twice the limit and no further."""
+        kept = slice(max(self._begin, self._end + more - self._limit), self._end)
+        have = kept.stop - kept.start
+        room = min(2 * self._limit, max(4096, 2 * (have + more)))
+        grown: list[Any] = [self._array, self._places, self._times]
+        for place, old in enumerate(grown):
+            new = np.empty(room, old.dtype) if room > len(old) else old
+            new[:have] = old[kept].copy() if new is old else old[kept]
+            grown[place] = new
+        self._array, self._places, self._times = grown
+        self._begin, self._end = 0, have
+
+    def __len__(self) -> int:
+        return self._end - self._begin
+
+    @property
+    def records(self) -> Records:
+        """What is kept, oldest first; do not hold on to it over a drain."""
+        return self._array[self._begin : self._end]
+
+    @property
+    def places(self) -> npt.NDArray[np.int64]:
+        """The place of each record kept."""
+        return self._places[self._begin : self._end]
+
+    @property
+    def times(self) -> npt.NDArray[np.int64]:
+        """The latest time up to each record kept, ns: never falls, for searching."""
+        return self._times[self._begin : self._end]
+
+    def behind(self, seq: int) -> int:
+        """Return the index of the first record kept with this sequence number or a later one."""
+        records = self.records
+        if not len(records):
+            return 0
+        # Numbers have no gaps but where the ring was overrun: guess, then correct.
+        low, high = 0, len(records)
+        guess = seq - int(records["seq"][0])
+        if 0 <= guess < high and int(records["seq"][guess]) == seq:
+            return guess
+        while low < high:
+            middle = (low + high) // 2
+            if int(records["seq"][middle]) < seq:
+                low = middle + 1
+            else:
+                high = middle
+        return low
