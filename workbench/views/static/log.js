@@ -1,0 +1,307 @@
+/**
+ * The access log: newest rows live, or held while one reads; filtered by the kernel over all of history.
+ *
+ * Live, the list ends with the newest row. Scrolling up holds it and asks for older rows, page by page, `before`
+ * the oldest one here. An unfolded row is followed by its lines (changes, traceback) as rows of their own, so that
+ * every row of the virtual list has one height.
+ */
+const logView = (() => {
+  const ROW = 22;
+  const PAGE = 200;
+  const LIVE = 2000; // rows kept while live
+  const HELD = 50000; // and while reading back
+  const TITLES = ["ms", "origin", "kind", "register", "value", "what changed", "hook", "latency", "marks"];
+  const [SEQ, MS, ORIGIN, KIND, REGISTER, VALUE, TEXT, LATENCY, REVISION, MARKS, TRACE] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
+
+  /** Quick buttons: label, group, expression. Those of one group are alternatives. */
+  const QUICK = [
+    ["reads", "kind", "kind == read"], ["writes", "kind", "kind == write"], ["pokes", "kind", "kind == poke"],
+    ["interrupts", "kind", "kind == irq"], ["DMA", "kind", "kind == dma_read || kind == dma_write"],
+    ["hook swaps", "kind", "kind == swap"],
+    ["guest", "origin", "origin == guest"], ["notebook", "origin", "origin == notebook"], ["device", "origin", "origin == device"],
+    ["flagged", "flag", "flagged"],
+  ];
+
+  /** One expression of the typed text and the pressed quick buttons. @param {string} text @param {Set<string>} pressed labels */
+  function expression(text, pressed) {
+    const groups = new Map();
+    for (const [label, group, term] of QUICK) {
+      if (pressed.has(label)) groups.set(group, [...(groups.get(group) ?? []), term]);
+    }
+    const parts = [...groups.values()].map((terms) => terms.join(" || "));
+    if (text.trim()) parts.push(text.trim());
+    return parts.length === 1 ? parts[0] : parts.map((part) => `(${part})`).join(" && ");
+  }
+
+  /** The cells of a record as texts, in the order of TITLES. @param {Array} row as in feed.py */
+  function cells(row) {
+    const ms = Number(row[MS]).toFixed(6);
+    const latency = row[LATENCY] ? durationText(row[LATENCY]) : "";
+    return [ms, row[ORIGIN], `${recordMarks.symbol(row[KIND])} ${row[KIND]}`, row[REGISTER], row[VALUE] ?? "", row[TEXT],
+      row[REVISION] ? `rev ${row[REVISION]}` : "", latency, row[MARKS] ?? ""];
+  }
+
+  /** Put a frame's newest rows after those that are here; start anew where records in between are missing. */
+  function merge(rows, fresh, more) {
+    if (!rows.length || !fresh.length) return fresh.length ? fresh.slice() : [];
+    const last = rows.at(-1)[SEQ];
+    const known = new Set(rows.slice(-PAGE * 2).map((row) => row[SEQ]));
+    const added = fresh.filter((row) => !known.has(row[SEQ]));
+    const joined = added.length < fresh.length || added.length === more || added[0][SEQ] === last + 1;
+    return joined ? rows.concat(added).slice(-LIVE) : fresh.slice();
+  }
+
+  /** The list as it is shown: [row, null] for a record, [row, line] for each unfolded line under it. */
+  function unfold(rows, opened, linesOf) {
+    if (!opened.size) return rows.map((row) => [row, null]);
+    return rows.flatMap((row) => [[row, null], ...(opened.has(row[SEQ]) ? linesOf(row).map((line) => [row, line]) : [])]);
+  }
+
+  class Log {
+    constructor(el, link, layout, options) {
+      this.link = link;
+      this.rows = [];
+      this.items = [];
+      this.opened = new Set();
+      this.pressed = new Set();
+      this.held = ""; // "": live; "button" or "scroll": what holds it
+      this.touched = 0;
+      this.matching = 0;
+      this.state = { filter: options?.filter ?? "", before: null, rows: PAGE, paused: false };
+      this.scroller = this.#list();
+      el.append(this.#bar(), this.error, this.#quick(), this.scroller.el, this.#foot());
+      this.input.value = this.state.filter;
+    }
+
+    update(name, json) {
+      if (name === "state") return this.opened.size ? this.#shape() : undefined;
+      if (name !== "log") return undefined;
+      this.#counts(json);
+      // A frame that was on its way when the wish changed is not what is wanted now.
+      if (json.filter !== undefined && json.filter !== this.state.filter) return undefined;
+      if (json.error) return undefined;
+      if (this.state.before !== null) return this.#older(json.rows);
+      if (this.held && this.rows.length) return undefined;
+      this.rows = this.anew ? json.rows.slice() : merge(this.rows, json.rows, json.matching - this.matching);
+      this.anew = this.anew && performance.now() < this.anewUntil;
+      this.matching = json.matching;
+      this.#shape();
+      return this.scroller.toEnd();
+    }
+
+    layout() {}
+
+    destroy() {
+      clearTimeout(this.typing);
+      this.scroller.destroy();
+    }
+
+    #bar() {
+      const error = uniqueId("filter-error");
+      this.hold = h("button", { type: "button", class: "wb-btn", "aria-pressed": "false", onclick: () => this.#toggle() }, "❚❚ Pause");
+      this.input = h("input", {
+        class: "wb-log-filter", type: "search", "aria-label": "Filter expression", "aria-describedby": error, spellcheck: "false",
+        placeholder: "reg == CTRL && op == w && value & 1", oninput: () => this.#typed(300),
+        onkeydown: (event) => event.key === "Enter" && this.#typed(0),
+      });
+      this.error = h("div", { id: error, class: "wb-error", role: "alert", hidden: true });
+      const csv = iconButton("Copy the matching records as CSV", () => this.#csv(), { shown: "Copy CSV" });
+      const clear = iconButton("Begin anew: older records are no longer shown", () => this.link.attempt("clear").then(() => this.#anew()), { shown: "Clear" });
+      return h("div", { class: "wb-bar" }, this.hold, this.input, csv, clear);
+    }
+
+    #quick() {
+      const buttons = QUICK.map(([label]) => h("button", {
+        type: "button", class: "wb-chip", "aria-pressed": "false", onclick: (event) => this.#press(event.target, label),
+      }, label));
+      return h("div", { class: "wb-bar wb-log-quick", role: "group", "aria-label": "Show only" }, buttons);
+    }
+
+    #foot() {
+      this.total = h("span", null, "no records");
+      this.dropped = h("span", null, "0 dropped");
+      this.where = h("span", { class: "wb-note", role: "status" });
+      return h("div", { class: "wb-bar wb-log-foot" }, this.total, this.dropped, this.where);
+    }
+
+    #list() {
+      const head = h("div", { class: "wb-log-row", role: "row" }, TITLES.map((title, at) => h("span", { role: "columnheader", class: `wb-log-${at}` }, title)));
+      const scroller = new Scroller({
+        rowHeight: ROW, label: "Access log", head, height: 380,
+        create: () => h("div", { class: "wb-log-row" }, TITLES.map((_, at) => h("span", { role: "gridcell", class: `wb-log-${at}` }))),
+        fill: (el, index) => this.#fill(el, index),
+        enter: (index) => this.#open(index),
+        moved: (first) => this.#moved(first),
+      });
+      scroller.el.classList.add("wb-log");
+      for (const type of ["wheel", "pointerdown", "keydown", "touchmove"]) {
+        scroller.el.addEventListener(type, () => (this.touched = performance.now()), { passive: true, capture: true });
+      }
+      scroller.el.addEventListener("dblclick", (event) => {
+        const row = event.target.closest("[data-index]");
+        if (row) this.#open(Number(row.dataset.index));
+      });
+      return scroller;
+    }
+
+    #fill(el, index) {
+      const [row, line] = this.items[index] ?? [];
+      if (!row) return;
+      const texts = line === null ? cells(row) : ["", "", "", line, "", "", "", "", ""];
+      [...el.children].forEach((cell, at) => {
+        if (at < TITLES.length - 1 || line !== null) setText(cell, texts[at]);
+        setAttr(cell, "title", line === null && texts[at].length > 14 ? texts[at] : null);
+      });
+      el.classList.toggle("wb-log-line", line !== null);
+      el.classList.toggle("wb-flagged", line === null && Boolean(row[MARKS]));
+      el.dataset.kind = row[KIND];
+      el.dataset.origin = row[ORIGIN];
+      setAttr(el, "aria-expanded", line === null ? String(this.opened.has(row[SEQ])) : null);
+      if (line === null) this.#fillMarks(el.lastChild, row, index);
+    }
+
+    /** The last cell: what is wrong; with a traceback it is a button that unfolds it. */
+    #fillMarks(cell, row) {
+      if (!row[TRACE]) return setText(cell, row[MARKS]);
+      const opened = this.opened.has(row[SEQ]);
+      const text = `${row[MARKS] || "! error"} ${opened ? "▾" : "▸"}`;
+      const known = cell.querySelector("button");
+      if (known) return setText(known, text);
+      return cell.replaceChildren(h("button", {
+        type: "button", class: "wb-link", tabindex: "-1", dataset: { go: "" }, "aria-label": "Show the traceback",
+        onclick: (event) => this.#open(Number(event.target.closest("[data-index]").dataset.index)),
+      }, text));
+    }
+
+    #open(index) {
+      const [row] = this.items[index] ?? [];
+      if (!row) return false;
+      if (!this.opened.delete(row[SEQ])) this.opened.add(row[SEQ]);
+      if (!this.held) this.#hold("button");
+      this.#shape();
+      return true;
+    }
+
+    /** What stands under an unfolded record: its changes one by one, and the traceback. */
+    #linesOf(row) {
+      const fault = row[TRACE] && this.link.state?.errors?.find((error) => error.name === row[TRACE]);
+      const trace = fault ? [`${fault.name} raised ${fault.count} time${fault.count === 1 ? "" : "s"}; the last:`, ...fault.text.trimEnd().split("\n")] : [];
+      return [`record ${row[SEQ]}`, ...row[TEXT].split(/ {2,}/).filter(Boolean), ...trace];
+    }
+
+    #shape() {
+      this.items = unfold(this.rows, this.opened, (row) => this.#linesOf(row));
+      this.scroller.setCount(this.items.length);
+    }
+
+    #counts(json) {
+      const all = json.matching === json.total || !this.state.filter;
+      setText(this.total, `${countText(json.total)} records` + (all ? "" : `, ${countText(json.matching)} match`));
+      setText(this.dropped, `${json.dropped ? "! " : ""}${countText(json.dropped)} dropped`);
+      this.dropped.classList.toggle("wb-warn", json.dropped > 0);
+      setText(this.error, json.error ?? "");
+      this.error.hidden = !json.error;
+      setAttr(this.input, "aria-invalid", json.error ? "true" : null);
+    }
+
+    // -- holding and reading back --
+
+    #toggle() {
+      if (this.held) this.#live();
+      else this.#hold("button");
+    }
+
+    #hold(how) {
+      this.held = how;
+      this.#wish({ paused: true });
+      setText(this.hold, "▶ Live");
+      setAttr(this.hold, "aria-pressed", "true");
+      setText(this.where, how === "scroll" ? "held while you read; go to the end to follow again" : "paused; scroll up for older records");
+    }
+
+    #live() {
+      this.held = "";
+      this.opened.clear();
+      this.#anew();
+      this.#wish({ paused: false });
+      setText(this.hold, "❚❚ Pause");
+      setAttr(this.hold, "aria-pressed", "false");
+      setText(this.where, "");
+    }
+
+    #moved(first) {
+      const byHand = performance.now() - this.touched < 700;
+      const atEnd = this.scroller.atEnd();
+      if (!this.held && !atEnd && byHand) this.#hold("scroll");
+      else if (!this.held && !atEnd) this.scroller.toEnd();
+      else if (this.held === "scroll" && atEnd && byHand && !this.opened.size) this.#live();
+      const more = this.held && first < PAGE / 4 && !this.exhausted && this.state.before === null;
+      if (more && this.rows.length && this.rows.length < HELD) this.#wish({ before: this.rows[0][SEQ] });
+    }
+
+    /** A page of older rows arrived: put it on top without moving what is in the window. */
+    #older(page) {
+      const before = this.state.before;
+      if (page.some((row) => row[SEQ] >= before)) return;
+      this.exhausted = page.length === 0;
+      const height = this.scroller.position;
+      const count = this.items.length;
+      this.rows = page.concat(this.rows);
+      this.#shape();
+      this.scroller.moveTo(height + (this.items.length - count) * ROW);
+      this.state = { ...this.state, before: null };
+      if (this.exhausted) setText(this.where, "the oldest record that is kept is on top");
+    }
+
+    // -- the wish --
+
+    #wish(change) {
+      Object.assign(this.state, change);
+      this.link.want();
+    }
+
+    #anew() {
+      this.anew = true;
+      this.anewUntil = performance.now() + 400;
+      this.exhausted = false;
+      this.rows = [];
+      this.#wish({ before: null });
+      this.#shape();
+    }
+
+    #typed(delay) {
+      clearTimeout(this.typing);
+      this.typing = setTimeout(() => this.#filter(), delay);
+    }
+
+    #press(button, label) {
+      if (!this.pressed.delete(label)) this.pressed.add(label);
+      setAttr(button, "aria-pressed", String(this.pressed.has(label)));
+      this.#filter();
+    }
+
+    #filter() {
+      const filter = expression(this.input.value, this.pressed);
+      if (filter === this.state.filter) return;
+      this.#wish({ filter });
+      this.#anew();
+    }
+
+    async #csv() {
+      const text = await this.link.attempt("csv", { filter: this.state.filter });
+      if (text === null) return;
+      const done = await copyText(text);
+      const rows = Math.max(0, text.trim().split("\n").length - 1);
+      this.link.say(done ? `${countText(rows)} records copied as CSV` : "the browser refused the clipboard", done ? "info" : "error");
+    }
+  }
+
+  return {
+    feeds: (state) => ({ log: state ?? { filter: "", before: null, rows: PAGE, paused: false }, state: {} }),
+    mount: (el, link, layout, options) => new Log(el, link, layout, options),
+    expression,
+    merge,
+    unfold,
+    cells,
+  };
+})();
