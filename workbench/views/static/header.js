@@ -40,10 +40,10 @@ class HeaderPart {
   #buttons() {
     const act = (action) => () => this.link.attempt(action);
     this.pause = iconButton("Pause: the guest waits at its next access", () => this.link.attempt(this.paused ? "resume" : "pause"));
-    this.step = iconButton("Answer one access, then wait again", act("step"), { shown: "⏭ Step", class: "wb-labelled" });
-    this.stop = this.#sure("Stop serving", "■ Stop", "stop", "Detach the guest?");
-    this.restart = this.#sure("Stop and serve again at the same socket", "↻ Restart", "restart", "Detach the guest?");
-    this.reset = this.#sure("Put every register back to its reset value", "Reset", "reset", "Reset all?");
+    this.step = iconButton("Step: answer one access, then wait again", act("step"), { shown: "Step", class: "wb-labelled" });
+    this.stop = this.#sure("Stop serving", "Stop", "stop", "Detach the guest?");
+    this.restart = this.#sure("Restart: stop, and serve again at the same socket", "Restart", "restart", "Detach the guest?");
+    this.reset = this.#sure("Reset: put every register back to its reset value", "Reset", "reset", "Reset all?");
     return h("span", { class: "wb-buttons", role: "group", "aria-label": "Server" },
       this.pause, this.step, this.stop, this.restart, this.reset);
   }
@@ -124,7 +124,7 @@ class HeaderPart {
   #enable(state) {
     this.paused = state.server === "paused";
     const running = ["listening", "attached", "paused"].includes(state.server);
-    setText(this.pause, this.paused ? "▶ Resume" : "⏸ Pause");
+    setText(this.pause, this.paused ? "Resume" : "Pause");
     const tip = this.paused ? "Resume: answer accesses again" : "Pause: the guest waits at its next access";
     setAttr(this.pause, "aria-label", tip);
     setAttr(this.pause, "title", tip);
@@ -187,7 +187,7 @@ class HeaderPart {
   #stallBanner(stall) {
     const hook = h("b", { class: "wb-mono" }, stall.hook);
     const seconds = h("span", { "aria-live": "off" });
-    const skip = iconButton("Answer the guest without this hook", () => this.link.attempt("skip"),
+    const skip = iconButton("Answer without it: the guest goes on, this call of the hook is given up", () => this.link.attempt("skip"),
       { shown: "Answer without it", class: "wb-labelled wb-danger" });
     const banner = h("div", { class: "wb-banner", "data-tone": "bad" }, h("span", { "aria-hidden": "true" }, "⧗"),
       h("span", { role: "alert" }, hook, " is still running; the guest waits"), seconds, skip);

@@ -56,6 +56,7 @@ function setText(el, text) {
 
 /**
  * A small push button. `label` is read out and shown on hover; `shown` is what stands on it (default: the label).
+ * Where words are shown, the label begins with them: a person who speaks to the page says what stands there.
  * @param {string} label @param {function(Event)} onclick @param {{class?: string, shown?: string, disabled?: boolean}} [more]
  */
 function iconButton(label, onclick, more = {}) {

@@ -1,0 +1,36 @@
+"""The live views' JavaScript on a page of its own, with a kernel played by play.js: no JupyterLab, no Python hub."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Page
+
+HERE = Path(__file__).parent
+STATIC = HERE.parents[1] / "workbench" / "views" / "static"
+
+_START = """async ([source, wish, theme]) => {
+    if (theme) document.body.dataset.jpThemeLight = String(theme === "light");
+    const url = URL.createObjectURL(new Blob([source], {type: "text/javascript"}));
+    const {default: widget} = await import(url);
+    const el = document.createElement("div");
+    document.querySelector("#views").append(el);
+    window.played = new PlayedKernel(wish);
+    window.unrender = widget.render({model: played, el});
+}"""
+
+
+def module() -> str:
+    """The one ES module that the widget ships: util.js first, panel.js last, the others by name."""
+    names = sorted(path.name for path in STATIC.glob("*.js"))
+    names.sort(key=lambda name: (name != "util.js", name == "panel.js"))
+    return "\n".join((STATIC / name).read_text() for name in names)
+
+
+def show(page: Page, theme: str | None = "light", **wish: Any) -> None:
+    """Render one view: ``kind``, ``registers`` (how many), ``options``; ``theme`` as JupyterLab says it, or None."""
+    page.goto((HERE / "play.html").as_uri())
+    page.add_style_tag(content="\n".join(path.read_text() for path in sorted(STATIC.glob("*.css"))))
+    page.add_script_tag(content=(HERE / "play.js").read_text() + "\nwindow.PlayedKernel = PlayedKernel;")
+    page.evaluate(_START, [module(), json.loads(json.dumps(wish)), theme])
+    page.wait_for_selector(".wb-live")
