@@ -47,7 +47,8 @@ window.wb = {
       if (msg.header.msg_type === 'comm_msg') {
         const bytes = (msg.buffers ?? []).reduce((sum, b) => sum + b.byteLength, 0);
         const { content } = msg;
-        this.sent.push([performance.now(), bytes + JSON.stringify(content).length, content.data.method]);
+        this.sent.push([performance.now(), bytes + JSON.stringify(content).length]);
+        if (content.data.content?.type === 'done') this.answered?.(performance.now());
       }
       if (msg.header.msg_type === 'stream') this.streams.push(msg.content.text);
     });
@@ -57,6 +58,12 @@ window.wb = {
     panel.content.activeCellIndex = n;
     panel.content.deselectAll();
     await window.jupyterapp.commands.execute('notebook:run-cell');
+  },
+  async trip(selector) {                                // ms from a click to the kernel's answer
+    const since = performance.now();
+    const answer = new Promise((resolve) => { this.answered = resolve });
+    document.querySelector(selector).click();
+    return await answer - since;
   },
   async ask(code) {
     const future = this.kernel().requestExecute({ code, silent: false, store_history: false });

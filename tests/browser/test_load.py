@@ -1,0 +1,220 @@
+"""The panel while a guest hammers the device as fast as it can, and while a cell computes."""
+
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from lab import until
+from panel import Panel
+
+HERE = Path(__file__).parent
+DEVICE = (
+    "import workbench as wb, time\n"
+    "class Mill(wb.Device):\n"
+    "    id = wb.PciId(vendor=0x1234, device=0x0B12)\n"
+    "    irq = wb.Interrupts(intx=True)\n"
+    "    class bar0(wb.Bar, size=4096):\n"
+    "        DATA = wb.Register(0x00, 32, LOW=wb.Field(0, 8), HIGH=wb.Field(8, 24))\n"
+    "        R = wb.Register(0x100, 32, count=32)\n"
+    "dev = Mill()\n"
+    "print(dev.serve().path)"
+)
+BUSY = "end = time.monotonic() + {}\nwhile time.monotonic() < end: pass"
+MESSAGES = 30  # a second, at most
+TRIP = 150  # ms
+COST = 0.10
+
+
+class Hammer:
+    """A software guest in a process of its own."""
+
+    def __init__(self, path: str, out: Path) -> None:
+        self.out = out
+        with out.open("wb") as file:
+            self.process = subprocess.Popen(
+                [sys.executable, HERE / "hammer.py", path],
+                stdin=subprocess.PIPE,
+                stdout=file,
+                cwd=HERE.parents[1],
+            )
+        until(lambda: out.stat().st_size, 10, "the guest's first accesses")
+
+    def stop(self) -> int:
+        """Stop it; return the last value it wrote."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        assert self.process.wait(10) == 0
+        return int(self.out.read_text().split()[-1])
+
+    def rates(self, begin: float, end: float) -> list[float]:
+        """Return accesses per window of those windows that lie in a span of time."""
+        lines = [line.split() for line in self.out.read_text().splitlines() if line[0].isdigit()]
+        return [float(count) for at, count in lines if begin + 0.05 < float(at) <= end]
+
+
+@contextmanager
+def hammering(path: str, directory: Path) -> Iterator[Hammer]:
+    hammer = Hammer(path, directory / "hammer.txt")
+    try:
+        yield hammer
+    finally:
+        if hammer.process.poll() is None and not hammer.process.stdin.closed:
+            hammer.stop()
+
+
+@pytest.fixture
+def panel(notebook):
+    book = notebook([DEVICE, "dev", BUSY.format(10)])
+    book.run(0, 1)
+    return Panel(book).wait()
+
+
+def check_traffic(panel: Panel, begin: float, seconds: float) -> None:
+    """Not too many messages in any second, and none that the server dropped."""
+    sent = [at for at, _ in panel.page.evaluate("wb.sent") if at >= begin]
+    assert len(sent) / seconds <= MESSAGES, f"{len(sent) / seconds:.0f} messages a second"
+    assert not [text for text in panel.page.evaluate("wb.streams") if "rate exceeded" in text]
+    assert "rate exceeded" not in panel.book.lab.log.read_text()
+
+
+def check_trips(panel: Panel, count: int = 15) -> None:
+    panel.tab("Interrupts")
+    trips = panel.trips('.wb-live [data-act="trigger"]', count)
+    panel.tab("Registers")
+    assert statistics.median(trips) < TRIP, f"{sorted(map(round, trips))} ms"
+
+
+def check_values(panel: Panel, names: list[str]) -> None:
+    """The browser shows what Python has."""
+    for name in names:
+        value = int(panel.book.ask(f"print(int(dev.bar0.{name}.value))"))
+        panel.expect_value(name, value, 2)
+
+
+def test_browser_and_python_agree_after_a_storm_and_buttons_answer_during_it(panel, tmp_path):
+    path = panel.book.output_text(0).strip()
+    with hammering(path, tmp_path) as hammer:
+        begin = panel.page.evaluate("performance.now()")
+        seen = set()
+        deadline = time.monotonic() + 4
+        while time.monotonic() < deadline:
+            seen.add(panel.value("DATA"))
+        seconds = (panel.page.evaluate("performance.now()") - begin) / 1000
+        check_traffic(panel, begin, seconds)
+        check_trips(panel)
+        last = hammer.stop()
+    assert len(seen) > 20  # it moved all the time
+    panel.expect_value("DATA", last, 2)
+    check_values(panel, ["DATA", "R[0]", "R[1]"])
+    writes = int(panel.book.ask("print(dev.log.total)"))
+    assert writes > 20_000
+
+
+def test_the_panel_stays_alive_while_a_cell_computes(panel, tmp_path):
+    path = panel.book.output_text(0).strip()
+    with hammering(path, tmp_path) as hammer:
+        panel.book.start(2)
+        begun = time.monotonic()
+        begin = panel.page.evaluate("performance.now()")
+        seen = set()
+        while time.monotonic() < begun + 4:
+            seen.add(panel.value("DATA"))
+        seconds = (panel.page.evaluate("performance.now()") - begin) / 1000
+        check_traffic(panel, begin, seconds)
+        check_trips(panel)
+        assert panel.page.evaluate("wb.kernel().status") == "busy"
+        assert time.monotonic() < begun + 10
+        panel.book.wait("wb.kernel().status === 'idle'")
+        last = hammer.stop()
+    assert len(seen) > 20
+    panel.expect_value("DATA", last, 2)
+    check_values(panel, ["DATA", "R[0]"])
+
+
+def test_the_panel_costs_the_guest_little(panel, tmp_path):
+    path = panel.book.output_text(0).strip()
+    page = panel.page
+    clear = (
+        "() => { wb.panel().content.activeCellIndex = 1;"
+        " window.jupyterapp.commands.execute('notebook:clear-cell-output') }"
+    )
+    spans = {True: [], False: []}
+    with hammering(path, tmp_path) as hammer:
+        for shown in [True, False] * 5:
+            if shown:
+                panel.book.run(1)
+                panel.wait()
+            else:
+                page.evaluate(clear)
+                page.wait_for_function("!document.querySelector('.wb-live')")
+            begin = time.monotonic() + 0.3
+            page.wait_for_timeout(1300)
+            spans[shown].append((begin, time.monotonic()))
+        hammer.stop()
+        rates = {
+            shown: statistics.median(rate for span in times for rate in hammer.rates(*span))
+            for shown, times in spans.items()
+        }
+    cost = 1 - rates[True] / rates[False]
+    print(f"without the panel {rates[False] * 20:.0f} accesses/s, with it {rates[True] * 20:.0f}: {cost:.1%}")
+    assert cost <= COST
+
+
+@pytest.mark.vm
+@pytest.mark.timeout(240)
+def test_linux_hammers_through_its_driver_and_the_panel_keeps_up(notebook):
+    book = notebook(
+        [
+            "import workbench as wb\nfrom workbench.devices.gpio_pci_idio_16 import PciIdio16\n"
+            "dev = PciIdio16()\nvm = wb.VM(dev, modules=['gpio-pci-idio-16']).start()",
+            "dev",
+            "print(vm.run('cd /sys/class/gpio; echo 528 > export; "
+            "(while :; do read v < IIN0/value; done) > /dev/null 2>&1 & echo started').stdout)",
+        ]
+    )
+    book.run(0, 1, 2)
+    panel = Panel(book).wait()
+    before = int(book.ask("print(dev.log.total)"))
+    begin = panel.page.evaluate("performance.now()")
+    panel.page.wait_for_timeout(4000)
+    check_traffic(panel, begin, 4)
+    check_trips(panel)
+    assert int(book.ask("print(dev.log.total)")) - before > 1000
+    book.ask("vm.kill()")
+    value = int(book.ask("print(int(dev.bar2.IN0_7.value))"))
+    panel.expect_value("IN0_7", value, 2)
+    reads = int(book.ask("print(len(dev.log.filter(register='IN0_7', kind='read')))"))
+    assert reads > 1000
+    panel.root.get_by_text(f"{reads:,}" if reads < 100_000 else "M").first.wait_for(timeout=2000)
+
+
+@pytest.mark.slow
+def test_a_minute_under_load_leaves_memory_flat_and_the_file_small(panel, tmp_path):
+    book, page = panel.book, panel.page
+    pid = book.pid
+    session = book.lab.context.new_cdp_session(page)
+    session.send("HeapProfiler.enable")
+
+    def browser() -> float:
+        session.send("HeapProfiler.collectGarbage")
+        return float(session.send("Runtime.getHeapUsage")["usedSize"])
+
+    def kernel() -> int:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmRSS")).split()[1])
+
+    with hammering(book.output_text(0).strip(), tmp_path):
+        marks = []
+        for tab in ("Log", "Timeline", "Registers", "Memory", "Log", "Registers"):
+            panel.tab(tab)
+            page.wait_for_timeout(6_000)
+            marks.append((browser() / 1e6, kernel() / 1e3))
+    print("MB browser heap, kernel RSS:", [f"{b:.0f} {k:.0f}" for b, k in marks])
+    assert marks[-1][0] < marks[2][0] + 10
+    assert marks[-1][1] < marks[2][1] + 30
+    assert book.save().stat().st_size < 1_000_000
