@@ -35,11 +35,11 @@ class Memory:
 
     def read(self, iova: int, size: int) -> bytes | int:
         data = ffi.new("uint8_t[]", max(size, 1))
-        result = lib.wb_dma_read(self.engine.device, iova, data, size)
+        result = lib.wb_dma_read(self.engine.device, iova, data, size, lib.WB_DEVICE)
         return result or bytes(ffi.buffer(data, size))
 
     def write(self, iova: int, data: bytes) -> int:
-        return lib.wb_dma_write(self.engine.device, iova, data, len(data))
+        return lib.wb_dma_write(self.engine.device, iova, data, len(data), lib.WB_DEVICE)
 
     def list(self) -> list[tuple[int, int]]:
         room = ffi.new("wb_dma_range[]", 16)
@@ -207,7 +207,7 @@ def test_an_unmap_waits_for_copies_and_new_copies_do_not_see_the_range() -> None
 
         def copy() -> None:
             while not results or results[-1] == 0:
-                results.append(lib.wb_dma_write(engine.device, 0, buffer, size))
+                results.append(lib.wb_dma_write(engine.device, 0, buffer, size, lib.WB_DEVICE))
 
         assert memory.map(0, size) == 0
         thread = threading.Thread(target=copy)

@@ -43,10 +43,9 @@ class Core:
             check(lib.wb_region_add(self.handle, index, block.size, flags), f"region {block.name}")
         describe(self.handle, blocks)
         self.log = AccessLog(self.handle, blocks)
-        self.dma = DmaMemory(self.handle)
         self.hooks = Hooks(device, self.handle, blocks, logger)
-        self.irq = InterruptLine(self.handle, irq)
-        self.irq.origin = self._origin
+        self.dma = DmaMemory(self.handle, self.hooks.origin)
+        self.irq = InterruptLine(self.handle, irq, self.hooks.origin)
 
     # -- what the session asks --
 
@@ -84,9 +83,6 @@ class Core:
             self.hooks.redescribe(device, blocks)
         finally:
             lib.wb_gate_pause(self.handle, int(paused))
-
-    def _origin(self) -> int:
-        return int(lib.WB_DEVICE if self.hooks.running_here else lib.WB_NOTEBOOK)
 
 
 def _new_engine(context: Any, log_records: int) -> Any:

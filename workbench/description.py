@@ -3,6 +3,7 @@
 Each function appends what is wrong to ``problems``, one line each, for one DescriptionError.
 """
 
+import inspect
 from typing import Any
 
 from . import pci
@@ -10,7 +11,7 @@ from .engine import lib
 from .errors import DescriptionError
 from .registers import Bar, Block, Register
 
-__all__ = ["find_bars", "find_blocks", "find_hooks"]
+__all__ = ["check_events", "find_bars", "find_blocks", "find_hooks"]
 
 
 def find_bars(cls: type[Any], problems: list[str]) -> dict[int, type[Bar]]:
@@ -44,14 +45,40 @@ def find_blocks(cls: type[Any], problems: list[str]) -> dict[int, Block]:
     return blocks
 
 
+def check_events(cls: type[Any], problems: list[str]) -> None:
+    """Say which of on_reset, on_attach, on_detach cannot be called as they will be."""
+    for name, arguments in (("on_reset", ("self", "kind")), ("on_attach", ("self",)), ("on_detach", ("self",))):
+        try:
+            inspect.signature(getattr(cls, name)).bind(*arguments)
+        except TypeError:
+            problems.append(f"{name} is called as {name}({', '.join(arguments)})")
+
+
 def find_hooks(cls: type[Any], problems: list[str]) -> list[tuple[Register, str, str]]:
     """Return (register, slot, method name) of every tagged method, base classes first."""
     own = [register for bar in cls.bars.values() for register in bar.block.registers.values()]
     found: dict[tuple[int, str], tuple[Register, str, str]] = {}
     for base in reversed(cls.__mro__):
+        seen: dict[tuple[int, str], str] = {}
         for name, value in vars(base).items():
             for register, slot in getattr(value, "workbench_hooks", ()):
                 if not any(register is mine for mine in own):
                     problems.append(f"{name} hooks {register.name}, which is not a register of this device")
+                if (id(register), slot) in seen:
+                    both = f"{seen[id(register), slot]} and {name}"
+                    problems.append(f"{both} both hook {register.name}.on_{slot}: one of them would never run")
+                seen[id(register), slot] = name
                 found[id(register), slot] = (register, slot, name)
+    problems += _overwritten(cls, own)
     return list(found.values())
+
+
+def _overwritten(cls: type[Any], registers: list[Register]) -> list[str]:
+    """Say which hooked methods are gone because another of the same name came later in the class."""
+    gone = []
+    for register in registers:
+        for slot, function in register.tagged:
+            class_name, _, name = function.__qualname__.rpartition(".")
+            if class_name == cls.__qualname__ and vars(cls).get(name) is not function:
+                gone.append(f"two methods are called {name}: the one for {register.name}.on_{slot} is lost")
+    return gone

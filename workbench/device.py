@@ -28,7 +28,7 @@ from . import lint as linter
 from . import pci
 from .capabilities import Capability
 from .core import Core
-from .description import find_bars, find_blocks, find_hooks
+from .description import check_events, find_bars, find_blocks, find_hooks
 from .engine import lib
 from .errors import DescriptionError, StateError
 from .handles import BlockHandle, RegisterHandle
@@ -87,6 +87,7 @@ class Device:
         elif not problems:
             cls.blocks = find_blocks(cls, problems)
         cls.class_hooks = find_hooks(cls, problems)
+        check_events(cls, problems)
         if problems:
             raise DescriptionError(cls.__name__, problems)
         _defined_again(cls)
@@ -111,6 +112,11 @@ class Device:
         }
         self._bind()
         _live.add(self)
+
+    def __getattr__(self, name: str) -> Any:
+        if "_core" not in vars(self):
+            raise StateError(f"{type(self).__name__}.__init__ must call super().__init__() before it uses {name}")
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def _bind(self) -> None:
         """Make the attributes that show the core: handles, log, DMA, interrupts, hooks of the class."""

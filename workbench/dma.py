@@ -6,6 +6,7 @@ view of guest memory escapes: the client may unmap it at any moment.
 """
 
 import errno
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .engine import ffi, lib
@@ -40,8 +41,9 @@ class DmaRegion(NamedTuple):
 class DmaMemory:
     """Copies to and from guest memory; ``regions`` lists what is mapped now."""
 
-    def __init__(self, handle: Any) -> None:
+    def __init__(self, handle: Any, origin: Callable[[], int]) -> None:
         self._handle = handle
+        self._origin = origin  # who acts: a cell, or the device in one of its hooks
 
     @property
     def regions(self) -> list[DmaRegion]:
@@ -57,13 +59,13 @@ class DmaMemory:
     def read(self, iova: int, size: int) -> bytes:
         """Copy ``size`` bytes from the guest. Raises DmaError when they cannot be reached."""
         into = ffi.new("uint8_t[]", max(size, 1))
-        self._check(lib.wb_dma_read(self._handle, iova, into, size), "read", iova, size)
+        self._check(lib.wb_dma_read(self._handle, iova, into, size, self._origin()), "read", iova, size)
         return bytes(ffi.buffer(into, size))
 
     def write(self, iova: int, data: bytes) -> None:
         """Copy ``data`` to the guest. Raises DmaError, and writes nothing, when it cannot be reached."""
-        data = bytes(data)
-        self._check(lib.wb_dma_write(self._handle, iova, data, len(data)), "write", iova, len(data))
+        data = bytes(memoryview(data))  # an int is no data
+        self._check(lib.wb_dma_write(self._handle, iova, data, len(data), self._origin()), "write", iova, len(data))
 
     @staticmethod
     def _region(found: Any) -> DmaRegion:

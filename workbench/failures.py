@@ -49,7 +49,8 @@ class Failures:
         text = "".join(traceback.format_exception(error))
         self._kept[key] = HookFailure(name, error, text, known.count + 1 if known else 1)
         if not known and not isinstance(error, KeyboardInterrupt):  # Ctrl-C reaches the user by itself
-            self._logger.error("%s raised; the guest got the stored value\n%s", name, text)
+            told = "the guest got the stored value" if "." in name else "the device goes on"
+            self._logger.error("%s raised; %s\n%s", name, told, text)
 
     def clear(self) -> None:
         """Forget them."""

@@ -8,7 +8,9 @@ never runs code on the device.
 """
 
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from enum import IntEnum
+from operator import index
 from typing import Any, TypeVar
 
 from .engine import check, ffi, lib
@@ -46,7 +48,12 @@ class FieldHandle(Number):
         field = self.description
         if isinstance(value, str):
             value = field.number_of(value)
-        self.register.poke(field.insert(0, int(value)), field.mask)
+        self.register.poke(field.insert(0, index(value)), field.mask)
+
+    def __eq__(self, other: object) -> bool:
+        return super().__eq__(self.description.number_of(other) if isinstance(other, str) else other)
+
+    __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         name = self.description.name_of(self.value)
@@ -92,7 +99,7 @@ class RegisterHandle(Number):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "value":
-            self.poke(int(value))
+            self.poke(index(value))
         elif name in self.fields:
             self.fields[name].value = value
         else:
@@ -137,7 +144,7 @@ class RegisterHandle(Number):
         size = size or self.description.size
         if not 0 <= value < 1 << 8 * size:
             raise ValueError(f"{self.name}: {value:#x} does not fit a write of {size} bytes")
-        self._region.write(self.offset, int(value).to_bytes(size, "little"))
+        self._region.write(self.offset, index(value).to_bytes(size, "little"))
 
     def reset(self) -> None:
         """Poke the reset value."""
@@ -155,15 +162,15 @@ class RegisterHandle(Number):
 
     def hook(self, slot: str) -> Hook | None:
         """Return the hook in slot "read" or "write", or None."""
-        return self._region.hooks.get(self._region.index, self.description, self.index, slot)
+        return self._region.hooks.get(self._region.index, self.description, self.index, _slot(slot))
 
     def unhook(self, slot: str) -> None:
         """Remove the hook in slot "read" or "write"; the C rules answer alone again."""
-        self._region.hooks.remove(self._region.index, self.description, self.index, slot)
+        self._region.hooks.remove(self._region.index, self.description, self.index, _slot(slot))
 
     def set_hook(self, slot: str, function: Callable[..., Any]) -> None:
         """Put a function in slot "read" or "write"; the decorators are short for it."""
-        self._region.hooks.set(self._region.index, self.description, self.index, slot, function)
+        self._region.hooks.set(self._region.index, self.description, self.index, _slot(slot), function)
 
     def __repr__(self) -> str:
         value, register = self.value, self.description
@@ -171,6 +178,14 @@ class RegisterHandle(Number):
         place = f"{self._region.block.name}+{self.offset:#x}"
         digits = 2 + register.width // 4
         return f"<Register {self.name} @ {place} {register.modes} {value:#0{digits}x}{fields}>"
+
+
+def _slot(name: str) -> str:
+    """Return "read" or "write" for either spelling; ValueError for anything else."""
+    slot = str(name).removeprefix("on_")
+    if slot not in ("read", "write"):
+        raise ValueError(f'a register has the hooks "on_read" and "on_write", not {name!r}')
+    return slot
 
 
 class RegisterArray:
@@ -181,11 +196,14 @@ class RegisterArray:
         self.name = f"{region.block.name}.{description.name}"
         self._elements = [RegisterHandle(region, description, index) for index in range(description.count)]
 
-    def __getitem__(self, index: int) -> RegisterHandle:
-        return self._elements[index]
+    def __getitem__(self, place: int) -> RegisterHandle:
+        try:
+            return self._elements[place]
+        except IndexError:
+            raise IndexError(f"{self.name} has elements 0 to {len(self) - 1}, not {place}") from None
 
-    def __setitem__(self, index: int, value: int) -> None:
-        self._elements[index].poke(int(value))
+    def __setitem__(self, place: int, value: int) -> None:
+        self._elements[place].poke(index(value))
 
     def __len__(self) -> int:
         return len(self._elements)
@@ -230,16 +248,18 @@ class BlockHandle:
 
     def __getattr__(self, name: str) -> Any:
         block = vars(self).get("description")
-        raise AttributeError(f"{block.name if block else 'a block'} has no register {name!r}")
+        if block is None:
+            raise AttributeError(name)
+        near = get_close_matches(name, block.registers, 3) or list(block.registers)[:8]
+        raise AttributeError(f"{block.name} has no register {name!r}; there are {', '.join(near)}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         handle = self._handles.get(name)
+        if handle is None:
+            self.__getattr__(name)
         if not isinstance(handle, RegisterHandle):
-            hint = (
-                f"assign to an element of the array {name}" if handle is not None else f"no register {name!r}"
-            )
-            raise AttributeError(f"{self.description.name}: {hint}")
-        handle.poke(int(value))
+            raise AttributeError(f"{self.description.name}: assign to an element of the array {name}")
+        handle.poke(index(value))
 
     def registers(self) -> Iterator[RegisterHandle]:
         """Iterate over every register, array elements one by one, in order of offset."""

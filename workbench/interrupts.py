@@ -27,6 +27,7 @@ class IrqOutcome(StrEnum):
     MASKED = "masked"  #: the client masked it; kept, delivered on unmask
     DISABLED = "disabled"  #: COMMAND bit 10 is set
     NOBODY = "nobody listens"  #: no client has armed the interrupt
+    RELEASED = "released"  #: the line is down
 
 
 #: In the order of enum wb_irq_outcome.
@@ -52,7 +53,7 @@ class Interrupts:
 
     def __init__(self, *, intx: bool | str = False) -> None:
         pin = "A" if intx is True else intx
-        if pin and pin not in PINS:
+        if pin is not False and pin not in tuple(PINS):
             raise DescriptionError("Interrupts", [f"intx is True or one of A, B, C, D, not {intx!r}"])
         self.pin = PINS.index(pin) + 1 if pin else 0  #: as in the Interrupt Pin register; 0: none
 
@@ -71,15 +72,15 @@ class Interrupts:
 class InterruptLine:
     """``dev.irq``: the INTx line of one device."""
 
-    def __init__(self, handle: Any, description: Interrupts) -> None:
+    def __init__(self, handle: Any, description: Interrupts, origin: Callable[[], int]) -> None:
         self._handle = handle
+        self._origin = origin  # who acts: a cell, or the device in one of its hooks
         self.description = description
-        self.origin: Callable[[], int] = lambda: lib.WB_NOTEBOOK  #: who acts; a device knows when a hook does
 
     def trigger(self) -> IrqOutcome:
         """Pulse the line: one interrupt. OSError (EINVAL) when the device has no INTx."""
         what = "trigger INTx, which the device does not have" if not self.description.pin else "trigger INTx"
-        return OUTCOMES[check(lib.wb_irq_trigger(self._handle, lib.WB_INTX, 0, self.origin()), what)]
+        return OUTCOMES[check(lib.wb_irq_trigger(self._handle, lib.WB_INTX, 0, self._origin()), what)]
 
     def assert_(self) -> IrqOutcome:
         """Assert the line and keep it so until ``deassert()``."""
@@ -108,11 +109,11 @@ class InterruptLine:
 
     def _level(self, level: int) -> IrqOutcome:
         what = "assert INTx, which the device does not have" if not self.description.pin else "INTx"
-        return OUTCOMES[check(lib.wb_irq_level(self._handle, level, self.origin()), what)]
+        return OUTCOMES[check(lib.wb_irq_level(self._handle, level, self._origin()), what)]
 
     def __repr__(self) -> str:
         if not self.description.pin:
             return "<no interrupts>"
         status = self.status
         words = [name for name in ("asserted", "armed", "masked", "pending") if getattr(status, name)]
-        return f"<INT{PINS[self.description.pin - 1]} {' '.join(words) or 'idle'}, signalled {status.count}x>"
+        return f"<INT{PINS[self.description.pin - 1]} {' '.join(words) or 'idle'}, signalled {status.count}×>"

@@ -126,7 +126,7 @@ class LogView:
     def to_pandas(self) -> "pd.DataFrame":
         """Return a DataFrame, indexed by the time since the log's first record (Timedelta).
 
-        Columns: seq, kind, origin, register (categories), offset, size (bytes), value, old, now,
+        In the order in which things began. Columns: seq, kind, origin, register (categories), offset, size (bytes), value, old, now,
         latency (ns), revision, and one of booleans for each flag. Raises ImportError without pandas.
         """
         try:
@@ -134,6 +134,7 @@ class LogView:
         except ImportError as error:
             raise ImportError("to_pandas() needs pandas: pip install 'pci-workbench[data]'") from error
         records = self.records()
+        records = records[np.argsort(records["time"], kind="stable")]
         codes, touches = self.names.table(records)
         labels, merged = np.unique([touch.label for touch in touches], return_inverse=True)
         columns: dict[str, Any] = {name: records[name] for name in _COLUMNS}

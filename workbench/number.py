@@ -1,5 +1,6 @@
 """What registers and fields have in common with an int: they can be used as one."""
 
+from operator import index
 from typing import Any
 
 __all__ = ["Number"]
@@ -32,48 +33,48 @@ class Number:
     __hash__ = None  # type: ignore[assignment]
 
     def __lt__(self, other: Any) -> bool:
-        return self.value < int(other)
+        return self.value < index(other)
 
     def __le__(self, other: Any) -> bool:
-        return self.value <= int(other)
+        return self.value <= index(other)
 
     def __gt__(self, other: Any) -> bool:
-        return self.value > int(other)
+        return self.value > index(other)
 
     def __ge__(self, other: Any) -> bool:
-        return self.value >= int(other)
+        return self.value >= index(other)
 
     def __add__(self, other: Any) -> int:
-        return self.value + int(other)
+        return self.value + index(other)
 
     __radd__ = __add__
 
     def __sub__(self, other: Any) -> int:
-        return self.value - int(other)
+        return self.value - index(other)
 
     def __rsub__(self, other: Any) -> int:
-        return int(other) - self.value
+        return index(other) - self.value
 
     def __and__(self, other: Any) -> int:
-        return self.value & int(other)
+        return self.value & index(other)
 
     __rand__ = __and__
 
     def __or__(self, other: Any) -> int:
-        return self.value | int(other)
+        return self.value | index(other)
 
     __ror__ = __or__
 
     def __xor__(self, other: Any) -> int:
-        return self.value ^ int(other)
+        return self.value ^ index(other)
 
     __rxor__ = __xor__
 
     def __lshift__(self, other: Any) -> int:
-        return self.value << int(other)
+        return self.value << index(other)
 
     def __rshift__(self, other: Any) -> int:
-        return self.value >> int(other)
+        return self.value >> index(other)
 
     def __invert__(self) -> int:
         return ~self.value

@@ -43,7 +43,7 @@ FLAGGED = lib.WB_UNMAPPED | lib.WB_VIOLATION | lib.WB_HOOK_FAILED  #: what deser
 _SLOTS = {lib.WB_HOOK_READ: "on_read", lib.WB_HOOK_WRITE: "on_write"}
 _OUTCOMES = _enum("wb_irq_outcome", "WB_IRQ_")
 _RESETS = {lib.WB_RESET_DEVICE: "by the client", lib.WB_RESET_NOTEBOOK: "from the notebook"}
-_MARKS = {"unmapped": "unmapped address", "violation": "writes read-only bits", "hook_failed": "hook raised"}
+_MARKS = {"unmapped": "unmapped address", "violation": "writes read-only or reserved bits", "hook_failed": "hook raised"}
 _REGIONS = {lib.WB_ROM: "rom", lib.WB_CONFIG: "config", lib.WB_VGA: "vga", 255: "none"}
 _VECTORS = {lib.WB_INTX: "INTx", lib.WB_MSI: "MSI", lib.WB_MSIX: "MSI-X", lib.WB_ERR: "ERR"}
 _TOUCHES = (lib.WB_KIND_READ, lib.WB_KIND_WRITE, lib.WB_KIND_POKE, lib.WB_KIND_SWAP)
@@ -205,14 +205,15 @@ def _parts(touch: Touch, offset: int, size: int) -> list[tuple[str, Field | None
     bits = 8 * min(size, 8)
     for register, index in touch.located:
         base = 8 * (register.element_offset(index) - offset)
-        prefix = f"{register.element_name(index)}." if len(touch.located) > 1 else ""
+        prefix = register.element_name(index) if len(touch.located) > 1 else ""
         for name, lsb, width, field in _bits(register):
             low, high = max(base + lsb, 0), min(base + lsb + width, bits)
             if high <= low:
                 continue
             whole = high - low == width
             cut = "" if whole else f"[{high - 1 - base - lsb}:{low - base - lsb}]"
-            found.append((f"{prefix}{name}{cut}", field if whole else None, low, high - low))
+            title = ".".join(filter(None, (prefix, name)))
+            found.append((f"{title}{cut}", field if whole else None, low, high - low))
     return found
 
 

@@ -29,30 +29,26 @@ class Region:
 
     def poke(self, offset: int, size: int, value: int, mask: int, plane: int = lib.WB_VALUE) -> None:
         """Replace the masked bits of up to 8 stored bytes."""
-        origin = lib.WB_DEVICE if self.hooks.running_here else lib.WB_NOTEBOOK
-        result = lib.wb_region_poke(self.handle, self.index, plane, offset, value, mask, size, origin)
+        result = lib.wb_region_poke(self.handle, self.index, plane, offset, value, mask, size, self.hooks.origin())
         check(result, self.where(offset, size))
 
     def read(self, offset: int, size: int) -> bytes:
         """Read as the guest would: rules, hooks, log."""
         into = ffi.new("uint8_t[]", max(size, 1))
-        result = lib.wb_region_read(self.handle, self.index, offset, into, size, self._origin())
+        result = lib.wb_region_read(self.handle, self.index, offset, into, size, self.hooks.origin())
         check(result, self.where(offset, size))
         self._interrupt()
         return bytes(ffi.buffer(into, size))
 
     def write(self, offset: int, data: bytes) -> None:
         """Write as the guest would: rules, hooks, log."""
-        result = lib.wb_region_write(self.handle, self.index, offset, data, len(data), self._origin())
+        result = lib.wb_region_write(self.handle, self.index, offset, data, len(data), self.hooks.origin())
         check(result, self.where(offset, len(data)))
         self._interrupt()
 
     def where(self, offset: int, size: int) -> str:
         """Say which bytes are meant, for errors."""
         return f"{self.block.name} at {offset:#x}, {size} bytes"
-
-    def _origin(self) -> int:
-        return int(lib.WB_DEVICE if self.hooks.running_here else lib.WB_NOTEBOOK)
 
     def _interrupt(self) -> None:
         if self.hooks.interrupted and not self.hooks.running_here:

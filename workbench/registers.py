@@ -57,6 +57,7 @@ class Register:
         self.count = count
         self.stride = self.size if stride is None else stride
         self.doc = doc
+        self.tagged: list[tuple[str, Callable[..., Any]]] = []  #: methods that asked to be hooks
         self.fields = {
             name: self._adopt(name, field) for name, field in fields.items() if isinstance(field, Field)
         }
@@ -175,6 +176,13 @@ class Register:
         return self._tag(function, "write")
 
     def _tag(self, function: Function, slot: str) -> Function:
+        name = getattr(function, "__qualname__", "").rpartition("<locals>.")[2]
+        if "." not in name:
+            raise DescriptionError(
+                self.name, [f"{name or function!r} is no method of a class: hook an instance, as in "
+                            f"@dev.{self.block.name if self.block else 'bar0'}.{self.name}.on_{slot}"]
+            )
+        self.tagged.append((slot, function))
         tags: list[tuple[Register, str]] = vars(function).setdefault("workbench_hooks", [])
         tags.append((self, slot))
         return function

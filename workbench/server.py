@@ -20,7 +20,7 @@ import weakref
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from .device import Device
 from .engine import ffi, lib
@@ -56,7 +56,15 @@ class WireTrace:
         for _, from_server, data, nfds, length in list(self._kept):
             yield describe(data, from_server, nfds, length)
 
-    def __getitem__(self, index: int) -> WireMessage:
+    @overload
+    def __getitem__(self, index: int) -> WireMessage: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[WireMessage]: ...
+
+    def __getitem__(self, index: int | slice) -> WireMessage | list[WireMessage]:
+        if isinstance(index, slice):
+            return list(self)[index]
         _, from_server, data, nfds, length = self._kept[index]
         return describe(data, from_server, nfds, length)
 
@@ -222,7 +230,7 @@ class Server:
         """Wait until the last client is gone. Raises StateError naming it after ``timeout`` seconds."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._phase != "attached", timeout):
-                raise StateError(f"{self.device.name} is in use by {self.client}: detach it first")
+                raise StateError(f"{self.device.name} is in use by {self.client}: detach it first (guest.disconnect(), or close the VM)")
         if self._phase != "listening":
             raise StateError(f"the server of {self.device.name} is {self.state}: call serve() again")
 
@@ -332,9 +340,12 @@ def _peer(connection: socket.socket) -> str:
     """Name the process at the other end: pid and command."""
     pid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
     try:
-        return f"pid {pid} ({Path(f'/proc/{pid}/comm').read_text().strip()})"
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:
         return f"pid {pid}"
+    # A relocated QEMU is started by its own loader, whose options come first.
+    program = next((word for word in words if "/ld-" not in word and "qemu" in word.rpartition("/")[2]), words[0])
+    return f"pid {pid} ({program.rpartition('/')[2]})"
 
 
 @ffi.def_extern(error=-errno.EIO)  # our own fault: answered, then closed

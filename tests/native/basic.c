@@ -62,12 +62,12 @@ static void test_memory(void)
     for (int i = 0; i < 3; i++, range.iova += 0x1000, range.offset += 0x1000)
         CHECK(!wb_dma_map(device, &range, dup(file)));
     bytes[5999] = 7;
-    CHECK(!wb_dma_write(device, 0x1800, bytes, 6000) && !wb_dma_read(device, 0x1800, back, 6000));
+    CHECK(!wb_dma_write(device, 0x1800, bytes, 6000, WB_DEVICE) && !wb_dma_read(device, 0x1800, back, 6000, WB_DEVICE));
     CHECK(!memcmp(bytes, back, 6000));
     CHECK(!ftruncate(file, 0x2000));
-    CHECK(wb_dma_read(device, 0x3000, back, 1) == -EIO && wb_dma_write(device, 0x2fff, bytes, 2) == -EIO);
-    CHECK(wb_dma_read(device, 0x4000, back, 1) == -EFAULT);
-    CHECK(wb_dma_read(device, UINT64_MAX, back, 2) == -EFAULT);
+    CHECK(wb_dma_read(device, 0x3000, back, 1, WB_DEVICE) == -EIO && wb_dma_write(device, 0x2fff, bytes, 2, WB_DEVICE) == -EIO);
+    CHECK(wb_dma_read(device, 0x4000, back, 1, WB_DEVICE) == -EFAULT);
+    CHECK(wb_dma_read(device, UINT64_MAX, back, 2, WB_DEVICE) == -EFAULT);
     CHECK(!wb_dma_unmap(device, 0x2000, 0x1000, 0) && wb_dma_unmap(device, 0x2000, 0x1000, 0) == -ENOENT);
     CHECK(wb_dma_list(device, &range, 1) == 2 && range.iova == 0x1000);
     close(file);

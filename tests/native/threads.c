@@ -70,8 +70,8 @@ static void *copy(void *unused)
 
     memset(bytes, 1, sizeof bytes);
     while (running()) {
-        int written = wb_dma_write(device, 0x10800, bytes, 2 * 4096);
-        int read = wb_dma_read(device, 0x10800, bytes, 4096);
+        int written = wb_dma_write(device, 0x10800, bytes, 2 * 4096, WB_DEVICE);
+        int read = wb_dma_read(device, 0x10800, bytes, 4096, WB_DEVICE);
         int known = 0;
 
         for (unsigned i = 0; i < 4; i++)

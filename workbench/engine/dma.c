@@ -369,10 +369,23 @@ static int copy_range(wb_device *device, uint64_t iova, uint8_t *to, const uint8
     return copy_file(range->file->fd, offset, to, from, *copied);
 }
 
-static int copy(wb_device *device, uint64_t iova, uint8_t *to, const uint8_t *from, uint64_t size)
+/* Leaves the record of a copy: what was copied, or the errno of one that was refused. */
+static void log_copy_locked(wb_device *device, wb_record *record, int result, const uint8_t *first)
+{
+    if (result) {
+        record->flags |= WB_REFUSED;
+        record->value = (uint64_t)-result;
+    } else {
+        memcpy(&record->value, first, record->size < 8 ? record->size : 8);
+    }
+    record->latency = wb_elapsed(record->time);
+    wb_log_add_locked(device, record);
+}
+
+static int copy(wb_device *device, uint64_t iova, uint8_t *to, const uint8_t *from, uint64_t size, uint32_t origin)
 {
     wb_record record = {
-        .time = wb_clock(), .kind = to ? WB_KIND_DMA_READ : WB_KIND_DMA_WRITE, .origin = WB_DEVICE,
+        .time = wb_clock(), .kind = to ? WB_KIND_DMA_READ : WB_KIND_DMA_WRITE, .origin = (uint8_t)origin,
         .region = WB_NO_REGION, .offset = iova, .size = size < UINT32_MAX ? (uint32_t)size : UINT32_MAX,
         .flags = size > 8 ? WB_LONG : 0,
     };
@@ -382,11 +395,13 @@ static int copy(wb_device *device, uint64_t iova, uint8_t *to, const uint8_t *fr
 
     if (!size)
         return 0;
-    if (last < iova)
-        return -EFAULT;
+    if (origin >= WB_ORIGINS)
+        return -EINVAL;
     wb_lock(device);
-    result = check_copy_locked(device, iova, last, to ? WB_DMA_READABLE : WB_DMA_WRITABLE);
-    if (!result)
+    result = last < iova ? -EFAULT : check_copy_locked(device, iova, last, to ? WB_DMA_READABLE : WB_DMA_WRITABLE);
+    if (result)
+        log_copy_locked(device, &record, result, first);
+    else
         pin_locked(device, iova, last, 1);
     wb_unlock(device);
     if (result)
@@ -394,24 +409,20 @@ static int copy(wb_device *device, uint64_t iova, uint8_t *to, const uint8_t *fr
     for (uint64_t done = 0; !result && done < size; done += n)
         result = copy_range(device, iova + done, to ? to + done : NULL, from ? from + done : NULL,
                             size - done, &n);
-    if (!result)
-        memcpy(&record.value, first, size < 8 ? size : 8);
-    record.latency = wb_elapsed(record.time);
     wb_lock(device);
     pin_locked(device, iova, last, -1);
     pthread_cond_broadcast(&device->left);
-    if (!result)
-        wb_log_add_locked(device, &record);
+    log_copy_locked(device, &record, result, first);
     wb_unlock(device);
     return result;
 }
 
-int wb_dma_read(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size)
+int wb_dma_read(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size, uint32_t origin)
 {
-    return copy(device, iova, bytes, NULL, size);
+    return copy(device, iova, bytes, NULL, size, origin);
 }
 
-int wb_dma_write(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t size)
+int wb_dma_write(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t size, uint32_t origin)
 {
-    return copy(device, iova, NULL, bytes, size);
+    return copy(device, iova, NULL, bytes, size, origin);
 }

@@ -185,13 +185,13 @@ int wb_irq_level(wb_device *device, int level, uint32_t origin)
 
     wb_lock(device);
     if (find_vector(device, WB_INTX, 0) && origin < WB_ORIGINS) {
+        int was = device->asserted;
+
         device->asserted = level != 0;
         mirror_line_locked(device);
-        outcome = WB_IRQ_DELIVERED;
-        if (level) {
-            outcome = settle_intx_locked(device);
+        outcome = level ? settle_intx_locked(device) : WB_IRQ_RELEASED;
+        if (level || was)
             wb_event_locked(device, WB_KIND_IRQ, (uint8_t)origin, 0, (uint64_t)outcome);
-        }
     }
     wb_unlock(device);
     return outcome;

@@ -343,10 +343,18 @@ static inline uint64_t written(const struct wb_region *region, uint64_t at, uint
     return value | (data & load(region, WB_PULSE, at));
 }
 
+/* What a register shows of itself: stored bits, and write-only ones as last written. */
+static uint64_t shown(const struct wb_region *region, uint64_t offset, uint64_t mask)
+{
+    uint64_t latched = load(region, WB_WO, offset);
+
+    return ((load(region, WB_VALUE, offset) & ~latched) | (load(region, WB_LATCH, offset) & latched)) & mask;
+}
+
 static void write_chunk(struct access *access, uint64_t offset, const uint8_t *bytes, uint32_t size)
 {
     struct wb_region *region = access->region;
-    uint64_t mask = size_mask(size), data = 0, old, changed, known, pulse;
+    uint64_t mask = size_mask(size), data = 0, before = shown(region, offset, mask), old, changed, known, pulse;
 
     memcpy(&data, bytes, size);
     old = load(region, WB_VALUE, offset) & mask;
@@ -360,9 +368,9 @@ static void write_chunk(struct access *access, uint64_t offset, const uint8_t *b
     store(region, WB_SPENT, offset, UINT64_MAX, load(region, WB_ONCE, offset) & mask);
     store(region, WB_LATCH, offset, data, load(region, WB_WO, offset) & mask);
     watch_config_locked(access, offset, size);
-    note(access, offset, old, load(region, WB_VALUE, offset) & mask);
+    note(access, offset, before, shown(region, offset, mask));
     if (hooked(region, offset, mask, WB_HOOK_WRITE))
-        call_hook(access, offset, size, data, old);
+        call_hook(access, offset, size, data, before);
     if (pulse)
         store(region, WB_VALUE, offset, 0, pulse);
 }

@@ -11,7 +11,7 @@
  *
  * Locks. One mutex a device, taken inside every wb_ function that touches shared state and held
  * for straight-line code only: never while upcalling, never while sending, never while copying
- * guest memory. So every function may be called from any thread, hooks included.
+ * guest memory. (One exception: a client's eventfd is polled and written under it.) So every function may be called from any thread, hooks included.
  *
  * Results. 0 or a non-negative answer on success, a negative errno on failure.
  *
@@ -92,7 +92,8 @@ enum wb_flag {
     WB_VIOLATION = 2,       /* a write changed bits that the guest may not change */
     WB_HOOK_RAN = 4,        /* Python was asked; revision says which */
     WB_HOOK_FAILED = 8,     /* the hook raised; the stored value was answered */
-    WB_LONG = 16            /* more than 8 bytes: value, old, now show the first 8 */
+    WB_LONG = 16,           /* more than 8 bytes: value, old, now show the first 8 */
+    WB_REFUSED = 32         /* a DMA copy that failed: value is the errno, nothing was copied */
 };
 
 /* One touch of the device; 64 bytes, little endian, no holes. */
@@ -101,7 +102,7 @@ typedef struct {
     uint64_t time;          /* ns, CLOCK_MONOTONIC, when the access began */
     uint64_t offset;        /* in the region; see enum wb_kind for the others */
     uint64_t value;         /* read: what was answered; write: what was written */
-    uint64_t old;           /* the stored bytes before */
+    uint64_t old;           /* the stored bytes before; write-only bits: as last written */
     uint64_t now;           /* the stored bytes after the rules, before a write hook */
     uint32_t latency;       /* ns from request to answer, hooks included; saturates */
     uint32_t size;          /* bytes */
@@ -210,7 +211,8 @@ enum wb_irq_outcome {
     WB_IRQ_PENDING,         /* INTx is auto-masked: delivered once when the client unmasks */
     WB_IRQ_MASKED,          /* the client masked the interrupt; kept and delivered on unmask */
     WB_IRQ_DISABLED,        /* COMMAND bit 10 (Interrupt Disable) is set */
-    WB_IRQ_NOBODY           /* no client listens */
+    WB_IRQ_NOBODY,          /* no client listens */
+    WB_IRQ_RELEASED         /* INTx is down; what was signalled stays signalled */
 };
 
 typedef struct {
@@ -253,8 +255,8 @@ int wb_dma_unmap(wb_device *device, uint64_t iova, uint64_t size, int all);
  * -EFAULT: not mapped; -EPERM: range is read-only; -ENXIO: range came without a file descriptor;
  * -EIO: its owner truncated the file. Nothing is copied unless the whole range is mapped.
  */
-int wb_dma_read(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size);
-int wb_dma_write(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t size);
+int wb_dma_read(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size, uint32_t origin);
+int wb_dma_write(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t size, uint32_t origin);
 /* By IOVA; returns how many there are. */
 uint32_t wb_dma_list(wb_device *device, wb_dma_range *ranges, uint32_t room);
 
