@@ -107,6 +107,23 @@ def test_waiting_ends_when_another_thread_raises_the_interrupt(device, guest):
     thread.join()
 
 
+def test_a_wait_in_vain_says_that_intx_is_masked_since_the_last_one(device, guest):
+    with pytest.raises(TimeoutError, match=r"for 0.01 s$"):
+        guest.wait_irq(timeout=0.01)
+    device.irq.trigger()
+    guest.wait_irq()
+    with pytest.raises(TimeoutError, match=r"masked since the last one: guest.unmask_irq\(\)$"):
+        guest.wait_irq(timeout=0.01)
+    guest.unmask_irq()
+    with pytest.raises(TimeoutError, match=r"for 0.01 s$"):
+        guest.wait_irq(timeout=0.01)
+
+
+def test_close_is_disconnect(guest):
+    guest.close()
+    assert guest.closed
+
+
 def test_an_interrupt_that_is_not_armed_is_named(guest):
     guest.disarm()
     with pytest.raises(wb.StateError, match="INTx vector 0 is not armed"):

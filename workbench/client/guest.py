@@ -81,6 +81,8 @@ class Client:
         self._drop()
         self.memory.close()
 
+    close = disconnect
+
     def reconnect(self) -> None:
         """Connect again, as a new client: the memory is kept and mapped again, INTx armed again."""
         self._drop()

@@ -13,6 +13,8 @@ from ..protocol import IRQ_INFO, IRQ_SET, Command, IrqFlag, IrqSet
 
 __all__ = ["IrqInfo", "Irqs"]
 
+INTX = 0
+
 #: Sends a command and its fds; raises ProtocolError when it is refused.
 Sender = Callable[[Command, bytes, Sequence[int], str], None]
 
@@ -50,6 +52,7 @@ class Irqs:
         self._waiting: dict[tuple[int, int], int] = {}  # (index, vector): eventfd
         self._owned: dict[tuple[int, int], int] = {}
         self._unmask: int | None = None
+        self._masked = False  # INTx: by us, or by the device since its last interrupt
         self._last = 0
 
     def arm(
@@ -65,6 +68,7 @@ class Irqs:
         self._waiting.update({(irq.index, start + at): fd for at, fd in enumerate(fds)})
         if resample:
             self._arm_unmask(irq.index)
+            self._masked = False
 
     def _make(self, index: int, vectors: range) -> list[int]:
         made = []
@@ -93,17 +97,20 @@ class Irqs:
             del self._waiting[key]
         for key in [key for key in self._owned if key[0] == index]:
             os.close(self._owned.pop(key))
-        if index == 0 and self._unmask is not None:
-            os.close(self._unmask)
-            self._unmask = None
+        if index == INTX:
+            self._masked = False
+            self._close_unmask()
 
     def mask(self, index: int, vector: int) -> None:
         """Mask a vector by message."""
         self.set(IrqSet.DATA_NONE | IrqSet.MASK, index, vector, 1)
+        self._masked = self._masked or index == INTX
 
     def unmask(self, index: int, vector: int) -> None:
         """Unmask a vector by eventfd if there is one, else by message."""
-        if index == 0 and self._unmask is not None:
+        if index == INTX:
+            self._masked = False
+        if index == INTX and self._unmask is not None:
             os.eventfd_write(self._unmask, 1)
         else:
             self.set(IrqSet.DATA_NONE | IrqSet.UNMASK, index, vector, 1)
@@ -113,16 +120,24 @@ class Irqs:
         poll = select.poll()
         poll.register(self._fd(vector, index), select.POLLIN)
         if not poll.poll(timeout * 1000):
-            name = irq_name(self._last if index is None else index)
-            raise TimeoutError(f"no interrupt on {name} vector {vector} for {timeout} s")
+            raise TimeoutError(self._silence(self._last if index is None else index, vector, timeout))
         return self.take(vector, index)
+
+    def _silence(self, index: int, vector: int, timeout: float) -> str:
+        text = f"no interrupt on {irq_name(index)} vector {vector} for {timeout} s"
+        if index == INTX and self._masked:
+            text += ": INTx is masked since the last one: guest.unmask_irq()"
+        return text
 
     def take(self, vector: int, index: int | None) -> int:
         """See Client.irq_count."""
         try:
-            return os.eventfd_read(self._fd(vector, index))
+            count = os.eventfd_read(self._fd(vector, index))
         except BlockingIOError:
             return 0
+        if (self._last if index is None else index) == INTX:
+            self._masked = True  # AUTOMASKED: each one masks until the guest unmasks
+        return count
 
     def set(self, flags: int, index: int, start: int, count: int, fds: Sequence[int] = ()) -> None:
         """Send SET_IRQS."""
@@ -134,11 +149,15 @@ class Irqs:
         """Close our eventfds, without a message."""
         for fd in self._owned.values():
             os.close(fd)
+        self._close_unmask()
+        self._masked = False
+        self._owned.clear()
+        self._waiting.clear()
+
+    def _close_unmask(self) -> None:
         if self._unmask is not None:
             os.close(self._unmask)
         self._unmask = None
-        self._owned.clear()
-        self._waiting.clear()
 
     def _fd(self, vector: int, index: int | None) -> int:
         key = (self._last if index is None else index, vector)
