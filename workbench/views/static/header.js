@@ -31,8 +31,8 @@ class HeaderPart {
     this.doc = h("span", { class: "wb-muted wb-ellipsis" });
     const status = h("span", { class: "wb-status", role: "status" }, this.dot, this.word, this.client);
     this.el.append(
-      h("div", { class: "wb-line" }, this.name, this.ident, status, this.doc, h("span", { class: "wb-grow" }), this.#buttons()),
-      h("div", { class: "wb-line wb-small" }, this.#places(), h("span", { class: "wb-grow" }), this.#figures()),
+      h("div", { class: "wb-line" }, this.name, this.ident, status, this.doc, this.#buttons()),
+      h("div", { class: "wb-line wb-small" }, this.#places(), this.#figures()),
       (this.bannerBox = h("div", { class: "wb-banners" })),
     );
   }
@@ -78,9 +78,9 @@ class HeaderPart {
     this.qemu = h("code", { class: "wb-mono wb-ellipsis" });
     return [
       h("span", { class: "wb-place" }, h("span", { class: "wb-muted" }, "socket"), this.socket,
-        copyButton("Copy the socket's path", () => this.layoutNow.socket ?? "")),
+        copyButton("copy the socket's path", () => this.socketNow ?? "")),
       h("span", { class: "wb-place" }, h("span", { class: "wb-muted" }, "QEMU"), this.qemu,
-        copyButton("Copy the arguments for QEMU", () => this.layoutNow.qemu_args ?? "")),
+        copyButton("copy the arguments for QEMU", () => this.layoutNow.qemu_args ?? "")),
     ];
   }
 
@@ -103,8 +103,7 @@ class HeaderPart {
     setText(this.ident, layout.id);
     setText(this.doc, (layout.doc ?? "").split("\n")[0]);
     setAttr(this.doc, "title", layout.doc);
-    setText(this.socket, layout.socket || "none");
-    setAttr(this.socket, "title", layout.socket);
+    this.#showSocket(layout.socket);
     setText(this.qemu, layout.qemu_args || "none");
     setAttr(this.qemu, "title", layout.qemu_args);
   }
@@ -116,9 +115,16 @@ class HeaderPart {
     setAttr(this.dot.parentNode, "title", look.tip);
     setText(this.word, look.word);
     setText(this.client, state.client ?? "");
+    this.#showSocket(state.socket ?? this.layoutNow.socket);
     this.#enable(state);
     this.#showFigures(state);
     this.#showBanners(state);
+  }
+
+  #showSocket(path) {
+    this.socketNow = path;
+    setText(this.socket, path || "none");
+    setAttr(this.socket, "title", path);
   }
 
   #enable(state) {
@@ -189,7 +195,7 @@ class HeaderPart {
     const seconds = h("span", { "aria-live": "off" });
     const skip = iconButton("Answer without it: the guest goes on, this call of the hook is given up", () => this.link.attempt("skip"),
       { shown: "Answer without it", class: "wb-labelled wb-danger" });
-    const banner = h("div", { class: "wb-banner", "data-tone": "bad" }, h("span", { "aria-hidden": "true" }, "⧗"),
+    const banner = h("div", { class: "wb-banner", "data-tone": "bad" }, h("span", { class: "wb-mark", "aria-hidden": "true" }, "!"),
       h("span", { role: "alert" }, hook, " is still running; the guest waits"), seconds, skip);
     banner.wbShow = (what) => {
       setText(hook, what.stall.hook);
@@ -206,7 +212,7 @@ class HeaderPart {
       banner.remove();
       this.banners.delete(`hook ${fault.name}`);
     }, { shown: "✕", class: "wb-quiet" });
-    const banner = h("div", { class: "wb-banner", "data-tone": "bad" }, h("span", { "aria-hidden": "true" }, "✕"),
+    const banner = h("div", { class: "wb-banner", "data-tone": "bad" }, h("span", { class: "wb-mark", "aria-hidden": "true" }, "✕"),
       h("details", null, h("summary", null, head), trace), close);
     banner.wbShow = (what) => {
       const { name, count, text } = what.fault;
@@ -220,7 +226,7 @@ class HeaderPart {
 
   #plainBanner(key, what) {
     const text = h("span", { role: "status" });
-    const mark = h("span", { "aria-hidden": "true" }, key === "error" ? "✕" : "ⓘ");
+    const mark = h("span", { class: "wb-mark", "aria-hidden": "true" }, key === "error" ? "✕" : "i");
     const banner = h("div", { class: "wb-banner", "data-tone": key === "error" ? "bad" : "info" }, mark, text);
     banner.wbShow = (now) => setText(text, now.text ?? now.notice);
     banner.wbShow(what);

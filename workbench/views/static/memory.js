@@ -73,7 +73,7 @@ class MemoryPart {
     this.widths = h("select", { class: "wb-input", "aria-label": "Bytes of a number", onchange: () => this.setWidth(Number(this.widths.value)) },
       [1, 2, 4, 8].map((width) => h("option", { value: String(width) }, width === 1 ? "bytes" : `${width} bytes, little-endian`)));
     this.widths.value = String(this.width);
-    this.where = h("input", { type: "text", class: "wb-input wb-mono", size: "18", placeholder: "jump to address or name",
+    this.where = h("input", { type: "text", class: "wb-input wb-mono", size: "26", placeholder: "jump to address or name",
       "aria-label": "Jump to an address or a register", spellcheck: "false", autocomplete: "off",
       onkeydown: (event) => event.key === "Enter" && this.jumpText(this.where.value),
       oninput: () => setAttr(this.where, "aria-invalid", null) });
@@ -181,6 +181,7 @@ class MemoryPart {
     const size = json.size ? BigInt(json.size) : this.size;
     if (size > 0n && size !== this.size) this.#resize(size);
     this.error = json.error ?? "";
+    if (this.error) this.bytes = new MemoryBytes(); // what was there before is not there now
     this.#tell();
     this.bytes.take(BigInt(json.start), dataBytes(buffers, json.buffer), (address) => this.changed.add(address));
     for (const [index, row] of this.rows.drawn()) memoryFill(this, row, index, false);

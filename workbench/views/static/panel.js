@@ -73,7 +73,7 @@ class PanelShell {
     if (!text && this.notice.dataset.kind !== kind) return;
     this.notice.hidden = !text;
     this.notice.dataset.kind = kind;
-    const word = { info: "", wait: "⧗ ", error: "✕ " }[kind] ?? "";
+    const word = { info: "", wait: "… ", error: "✕ " }[kind] ?? "";
     const close = iconButton("Dismiss", () => this.said("", kind), { shown: "✕", class: "wb-quiet" });
     this.notice.replaceChildren(h("span", null, word + text), kind === "error" ? close : "");
     if (kind === "info") this.quiet = setTimeout(() => this.said("", kind), 5000);

@@ -68,9 +68,9 @@ function iconButton(label, onclick, more = {}) {
 function copyButton(label, text) {
   const button = iconButton(label, async () => {
     const done = await copyText(text());
-    setText(button, done ? "✓" : "✗");
-    setTimeout(() => setText(button, "⧉"), 1200);
-  }, { shown: "⧉", class: "wb-quiet" });
+    setText(button, done ? "copied" : "not copied");
+    setTimeout(() => setText(button, "copy"), 1200);
+  }, { shown: "copy", class: "wb-quiet wb-small" });
   return button;
 }
 
@@ -131,7 +131,7 @@ function fieldOf(value, lsb, width) {
 /** "1,234", "1.2 M": a count that stays narrow. @param {number|bigint} count */
 function countText(count) {
   const number = Number(count);
-  if (number < 100000) return number.toLocaleString("en-US");
+  if (number < 1e6) return number.toLocaleString("en-US");
   return number < 1e8 ? `${(number / 1e6).toFixed(number < 1e7 ? 2 : 1)} M` : `${(number / 1e9).toFixed(2)} G`;
 }
 
