@@ -44,7 +44,8 @@ const hooksView = (() => {
 
     fill(row) {
       this.row = row;
-      const texts = [row.key, row.function, row.cell || "–", null, countText(row.calls), durationText(row.median_us), durationText(row.max_us)];
+      const texts = [row.key, row.function, row.cell || "–", null, countText(row.calls), row.calls ? durationText(row.median_us) : "–",
+        row.calls ? durationText(row.max_us) : "–"];
       texts.forEach((text, at) => text !== null && setText(this.cells[at], text));
       this.main.classList.toggle("wb-off", !row.enabled);
       if (!row.enabled) setText(this.cells[1], `${row.function} (disabled)`);

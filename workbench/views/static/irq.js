@@ -21,7 +21,7 @@ const irqView = (() => {
   /** What a row shows, as plain data. @param {Object} line a line of the feed @param {number} hertz of its repetition, 0 if none */
   function rowOf(line, hertz) {
     const states = STATES.map(([key]) => (line[key] ? "✓ yes" : "– no"));
-    const last = line.last ? `${(line.last / 1e6).toFixed(3)} ms` : "never";
+    const last = line.last ? timeScale.timeText(line.last, line.last < 1e9 ? 1e3 : 1e6) : "never";
     return { name: line.name, states, count: countText(line.count), last, intx: line.index === INTX, asserted: line.asserted, hertz };
   }
 
@@ -124,12 +124,14 @@ const irqView = (() => {
       control("level").hidden = !data.intx;
       setText(control("level"), data.asserted ? "Deassert" : "Assert");
       setAttr(control("level"), "aria-label", `${data.asserted ? "Deassert" : "Assert"} ${data.name}`);
-      setText(control("repeat"), data.hertz ? `Stop ${data.hertz} Hz` : "Start");
+      setText(control("repeat"), data.hertz ? "■ Stop" : "Start");
       setAttr(control("repeat"), "aria-label", data.hertz ? `Stop repeating ${data.name}` : `Repeat ${data.name}`);
       control("repeat").classList.toggle("wb-on", Boolean(data.hertz));
       const input = control("hertz");
       setAttr(input, "aria-label", `Rate of ${data.name}, interrupts a second`);
-      if (fresh) input.value = this.wishes[keyOf(line)] ?? String(data.hertz || HERTZ);
+      input.disabled = Boolean(data.hertz);
+      if (data.hertz) input.value = String(data.hertz);
+      else if (fresh) input.value = this.wishes[keyOf(line)] ?? String(HERTZ);
     }
 
     #lineAt(el) {

@@ -112,7 +112,7 @@ const logView = (() => {
 
     #quick() {
       const buttons = QUICK.map(([label]) => h("button", {
-        type: "button", class: "wb-chip", "aria-pressed": "false", onclick: (event) => this.#press(event.target, label),
+        type: "button", class: "wb-quick", "aria-pressed": "false", onclick: (event) => this.#press(event.target, label),
       }, label));
       return h("div", { class: "wb-bar wb-log-quick", role: "group", "aria-label": "Show only" }, buttons);
     }
@@ -164,7 +164,7 @@ const logView = (() => {
     #fillMarks(cell, row) {
       if (!row[TRACE]) return setText(cell, row[MARKS]);
       const opened = this.opened.has(row[SEQ]);
-      const text = `${row[MARKS] || "! error"} ${opened ? "▾" : "▸"}`;
+      const text = `${opened ? "▾" : "▸"} ${row[MARKS] || "! error"}`;
       const known = cell.querySelector("button");
       if (known) return setText(known, text);
       return cell.replaceChildren(h("button", {

@@ -187,10 +187,10 @@ const timelineView = (() => {
       this.legend = h("div", { class: "wb-timeline-legend" });
       this.readout = h("span", { class: "wb-timeline-readout", role: "status" });
       this.note = h("span", { class: "wb-note" });
-      this.table = h("div", { class: "wb-timeline-table" });
+      this.table = h("div", { class: "wb-hidden" });
       const help = h("div", { class: "wb-note", id: about },
         "Wheel zooms, drag pans, click and Shift+click put cursors. Keys: + − zoom, ← → pan, 1 2 cursors, Shift+← → move one, N P next mark, F follow.");
-      el.append(this.#bar(), this.legend, this.stage, h("div", { class: "wb-bar" }, this.readout, this.note), help, this.table);
+      el.append(this.#bar(), this.legend, this.stage, h("div", { class: "wb-bar wb-timeline-foot" }, this.readout, this.note), help, this.table);
     }
 
     #bar() {
@@ -238,7 +238,7 @@ const timelineView = (() => {
       }).filter(Boolean);
       const [a, b] = this.cursors;
       if (a !== null && b !== null) said.push(`Δt ${timeScale.duration(Math.abs(b - a))}`);
-      return said.join("   ");
+      return said.join(" · ");
     }
 
     #showTip() {
