@@ -58,7 +58,8 @@ class MemoryPart {
     this.options = options;
     this.state = {};
     this.bytes = new MemoryBytes();
-    this.changed = new Set();
+    this.changed = new Set(); // addresses since the last drawing
+    this.live = oncePerFrame(() => this.#live()); // in step with scrolling: one layout a frame, not two
     this.width = recall("memory-width", 1);
     this.base = 0n;
     this.size = 0n;
@@ -184,6 +185,11 @@ class MemoryPart {
     if (this.error) this.bytes = new MemoryBytes(); // what was there before is not there now
     this.#tell();
     this.bytes.take(BigInt(json.start), dataBytes(buffers, json.buffer), (address) => this.changed.add(address));
+    this.live();
+  }
+
+  /** Write what arrived into the rows on the page. */
+  #live() {
     for (const [index, row] of this.rows.drawn()) memoryFill(this, row, index, false);
     this.changed.clear();
   }
@@ -202,6 +208,7 @@ class MemoryPart {
   }
 
   destroy() {
+    this.live.cancel();
     this.rows.destroy();
     this.el.replaceChildren();
   }

@@ -43,6 +43,7 @@ class RegistersPart {
     this.filter = "";
     this.unfolded = new Set(); // "bar0:5": registers whose fields have rows
     this.folded = null; // names of folded blocks
+    this.live = oncePerFrame(() => this.#live()); // in step with scrolling: one layout a frame, not two
     this.fresh = new Map(); // registers that changed since the last drawing: number -> old value
     this.#build();
     this.layout(layout);
@@ -180,6 +181,11 @@ class RegistersPart {
     this.data.take(dataView(buffers, json.buffer), (number, old) => {
       if (!this.fresh.has(number)) this.fresh.set(number, old);
     });
+    this.live();
+  }
+
+  /** Write what arrived into the rows on the page. */
+  #live() {
     for (const [index, row] of this.rows.drawn()) {
       const item = this.items[index];
       if (item) registersFill(this, row, item, false);
@@ -188,6 +194,7 @@ class RegistersPart {
   }
 
   destroy() {
+    this.live.cancel();
     this.rows.destroy();
     this.el.replaceChildren();
   }

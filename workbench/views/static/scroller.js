@@ -25,6 +25,7 @@ class Scroller {
     this.active = 0;
     this.position = 0; // pixels of the unscaled list above the window
     this.headHeight = 0;
+    this.seen = 0; // the window's height; asking the page for it in each scroll event would be slow
     this.rows = new Map();
     this.id = uniqueId("rows");
     this.space = h("div", { class: "wb-scroll-space", role: "rowgroup" });
@@ -35,7 +36,10 @@ class Scroller {
     if (options.height) this.el.style.height = `${options.height}px`;
     this.el.addEventListener("wheel", (event) => this.#wheeled(event), { passive: false });
     this.draw = oncePerFrame(() => this.#draw());
-    this.watch = new ResizeObserver(() => this.draw());
+    this.watch = new ResizeObserver(() => {
+      this.seen = 0;
+      this.draw();
+    });
     this.watch.observe(this.el);
     this.setCount(this.count);
   }
@@ -110,7 +114,11 @@ class Scroller {
   }
 
   #room() {
-    return Math.max(this.rowHeight, this.el.clientHeight - this.headHeight);
+    if (!this.seen) {
+      this.headHeight = this.options.head?.parentNode.offsetHeight ?? 0;
+      this.seen = this.el.clientHeight;
+    }
+    return Math.max(this.rowHeight, this.seen - this.headHeight);
   }
 
   #length() {
@@ -182,7 +190,6 @@ class Scroller {
 
   #draw() {
     if (!this.el.isConnected) return;
-    this.headHeight = this.options.head?.parentNode.offsetHeight ?? 0;
     const [top, bottom] = this.window();
     const first = Math.max(0, top - SCROLLER_SPARE);
     const last = Math.min(this.count - 1, bottom + SCROLLER_SPARE);

@@ -128,10 +128,12 @@ function fieldOf(value, lsb, width) {
   return (value >> BigInt(lsb)) & ((1n << BigInt(width)) - 1n);
 }
 
+const countFormat = new Intl.NumberFormat("en-US"); // kept: making one is slow
+
 /** "1,234", "1.2 M": a count that stays narrow. @param {number|bigint} count */
 function countText(count) {
   const number = Number(count);
-  if (number < 1e6) return number.toLocaleString("en-US");
+  if (number < 1e6) return countFormat.format(number);
   return number < 1e8 ? `${(number / 1e6).toFixed(number < 1e7 ? 2 : 1)} M` : `${(number / 1e9).toFixed(2)} G`;
 }
 
