@@ -1,4 +1,4 @@
-"""The live views' JavaScript on a page of its own, with a kernel played by play.js: no JupyterLab, no Python hub."""
+"""The live views' JavaScript on a page of its own, with a kernel played by play.js."""
 
 import json
 from pathlib import Path
@@ -16,6 +16,7 @@ _START = """async ([source, wish, theme]) => {
     const el = document.createElement("div");
     document.querySelector("#views").append(el);
     window.played = new PlayedKernel(wish);
+    window.widget = widget;
     window.unrender = widget.render({model: played, el});
 }"""
 
@@ -28,7 +29,7 @@ def module() -> str:
 
 
 def show(page: Page, theme: str | None = "light", **wish: Any) -> None:
-    """Render one view: ``kind``, ``registers`` (how many), ``options``; ``theme`` as JupyterLab says it, or None."""
+    """Render one view: ``kind``, ``registers`` (how many), ``options``; ``theme`` as JupyterLab says it."""
     page.goto((HERE / "play.html").as_uri())
     page.add_style_tag(content="\n".join(path.read_text() for path in sorted(STATIC.glob("*.css"))))
     page.add_script_tag(content=(HERE / "play.js").read_text() + "\nwindow.PlayedKernel = PlayedKernel;")
