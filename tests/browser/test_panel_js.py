@@ -222,9 +222,9 @@ def test_filtering_and_folding(page):
     expect(page.get_by_text("11 of 41")).to_be_visible()
     expect(page.locator(".wb-reg-register")).to_have_count(11)
     page.get_by_label("Filter registers by name").fill("")
-    page.get_by_role("button", name="bar0").click()
+    page.locator(".wb-blockname", has_text="bar0").click()
     expect(page.locator(".wb-reg-register")).to_have_count(0)
-    page.get_by_role("button", name="config").click()
+    page.locator(".wb-blockname", has_text="config").click()
     expect(row(page, "VENDOR_ID").locator(".wb-val")).to_have_text("0x494f")
 
 
@@ -295,7 +295,7 @@ def test_the_header_says_the_state_in_words_and_offers_what_fits_it(page):
     state(page, server="paused")
     page.get_by_role("button", name="Resume").click()
     step.click()
-    page.get_by_role("button", name="Stop", exact=False).click()
+    page.get_by_role("button", name="Stop serving").click()
     page.get_by_role("button", name="Detach the guest?").click()
     assert [one["action"] for one in done(page)] == ["resume", "step", "stop"]
 
