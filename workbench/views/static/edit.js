@@ -21,7 +21,7 @@ function editInPlace(cell, what) {
     onkeydown: (event) => editKeyed(editor, event), onfocusout: (event) => editLeft(editor, event),
   });
   editor.close = (taken) => editClose(editor, taken);
-  editor.input = what.names ? editList(editor) : editText(editor);
+  editor.input = Object.keys(what.names ?? {}).length ? editList(editor) : editText(editor);
   const verb = what.guest ? "guest writes" : "poke";
   const take = iconButton(what.guest ? "Write as the guest" : "Poke", () => editTake(editor), { shown: "↵", class: "wb-quiet" });
   editor.box.append(h("span", { class: "wb-edit-verb" }, verb), editor.input, take);

@@ -91,8 +91,7 @@ class RegistersPart {
     const bits = shown.reduce((most, register) => Math.max(most, register.width), 8);
     const text = valueText((1n << BigInt(bits)) - 1n, bits, this.radix);
     this.el.style.setProperty("--wb-value", `${Math.min(text.length, 44) + 2}ch`);
-    const reset = shown.reduce((most, register) => Math.max(most, register.reset.length), 5);
-    this.el.style.setProperty("--wb-reset", `${reset + 1}ch`);
+    this.el.style.setProperty("--wb-reset", `${Math.ceil(Math.min(bits, 64) / 4) + 3}ch`);
     const longest = shown.reduce((most, register) => Math.max(most, register.name.length), 8);
     this.el.style.setProperty("--wb-name", `${Math.min(longest, 26) + 1}ch`);
   }

@@ -105,10 +105,10 @@ function registersStill(part, els, item) {
   setAttr(els.name, "title", [full, register.doc].filter(Boolean).join("\n"));
   setText(els.mode, register.mode);
   setAttr(els.mode, "title", `access mode ${register.mode}`);
-  setText(els.reset, register.reset);
-  setAttr(els.reset, "title", `value after a reset: ${register.reset}`);
+  const reset = hexText(BigInt(register.reset), register.width);
+  setText(els.reset, reset);
+  setAttr(els.reset, "title", `value after a reset: ${reset}`);
   setAttr(els.value, "aria-description", register.doc || null);
-  setAttr(els.value, "title", ["click to poke: no rule applies, no hook runs", register.doc].filter(Boolean).join("\n"));
   setAttr(els.guest, "aria-label", `Write ${full} as the guest would`);
   setAttr(els.guest, "title", "write as the guest would: rules apply, hooks run, the log says notebook");
   registersChips(part, els.chips, item);
@@ -121,6 +121,8 @@ function registersLive(part, els, { register, number }, fresh) {
   const text = known[number] ? valueText(value, register.width, part.radix) : "…";
   setText(els.value, text);
   setAttr(els.value, "aria-label", `${register.block}.${register.name} is ${text}, poke it`);
+  const whole = part.radix === 2 ? text : ""; // 64 bits may not fit
+  setAttr(els.value, "title", [whole, "click to poke: no rule applies, no hook runs", register.doc].filter(Boolean).join("\n"));
   els.value.classList.toggle("wb-differs", Boolean(known[number]) && value !== BigInt(register.reset));
   if (changed) flash(els.value);
   const [letter, kind, tip] = registersAnswers[answers[number]] ?? registersAnswers[0];
