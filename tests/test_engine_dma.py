@@ -7,7 +7,8 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from engine_kit import Engine, open_fds
+from engine_kit import Engine
+from leaks import open_fds
 
 from workbench.engine import ffi, lib
 

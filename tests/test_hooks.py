@@ -1,6 +1,7 @@
 """Hooks: what they are told, how they are swapped, what happens when they raise."""
 
 import logging
+import signal
 import threading
 
 import pytest
@@ -202,3 +203,80 @@ def test_events_are_guarded_too(caplog):
     with Grumpy() as device:
         device.reset()
         assert device.hooks.failures[0].name == "on_reset"
+
+
+class Shared(wb.Device):
+    """A wide read-only register and a narrow write-only one in the same bytes."""
+
+    id = wb.PciId(vendor=0x1234, device=0x0006)
+
+    class bar0(wb.Bar, size=64):
+        RO = wb.Register(0, 32, "ro", reset=0x11223344)
+        WO = wb.Register(1, 8, "wo")
+
+
+def test_registers_that_share_bytes_have_hooks_of_their_own():
+    with Shared() as device:
+        seen = []
+        device.bar0.RO.on_write(lambda device: seen.append("ro"))
+        device.bar0.WO.on_write(lambda device, access: seen.append((access.value, access.old)))
+        device.bar0.WO.write(5)
+        device.bar0.RO.unhook("on_write")
+        device.bar0.WO.write(7)
+        assert seen == [(5, 0), (7, 5)]
+        assert [(r.old, r.now) for r in device.log.filter(kind="write")] == [(0, 5), (5, 7)]
+        assert device.bar0.RO.value == 0x11223344
+
+
+@pytest.mark.parametrize("slot", ["wirte", 3, None])
+def test_a_slot_that_does_not_exist_is_an_error(pair, slot):
+    with pytest.raises(ValueError, match="on_read"):
+        pair.bar0.A.unhook(slot)
+
+
+def test_one_exception_raised_again_and_again_costs_no_more_each_time(pair):
+    error = ValueError("the same")
+
+    def broken(device):
+        raise error
+
+    pair.bar0.WIDE.on_read(broken)
+    for _ in range(500):
+        pair.bar0.WIDE.read()
+    (failure,) = pair.hooks.failures
+    assert failure.count == 500
+    assert len(failure.text) < 2000
+
+
+def test_a_log_handler_that_raises_does_not_hide_the_failure(pair):
+    class Broken(logging.Handler):
+        def emit(self, record):
+            raise RuntimeError("no log today")
+
+    handler = Broken()
+    logging.getLogger("workbench").addHandler(handler)
+    try:
+        pair.bar0.WIDE.on_read(lambda device: 1 // 0)
+        pair.bar0.WIDE.read()
+    finally:
+        logging.getLogger("workbench").removeHandler(handler)
+    assert "hook_failed" in pair.log[-1].flags
+
+
+def test_ctrl_c_while_a_cell_waits_for_the_hook_of_a_guest_reaches_the_cell(pair):
+    entered, leave = threading.Event(), threading.Event()
+
+    @pair.bar0.WIDE.on_write
+    def slow(device, access):
+        entered.set()
+        leave.wait(10)
+
+    thread = threading.Thread(target=pair.bar0.WIDE.write, args=(1,))
+    thread.start()
+    assert entered.wait(10)
+    threading.Timer(0.05, signal.raise_signal, [signal.SIGINT]).start()
+    with pytest.raises(KeyboardInterrupt):
+        pair.bar0.A.write(1)
+    leave.set()
+    thread.join()
+    assert pair.bar0.A == 1

@@ -1,6 +1,5 @@
 """Where sockets live, and the interpreter's switch interval while hooks are served."""
 
-import os
 import socket
 import sys
 
@@ -8,7 +7,7 @@ import pytest
 
 from workbench import runtime
 from workbench.errors import StateError
-from workbench.runtime import SwitchInterval, remove_stale, socket_directory, take_path
+from workbench.runtime import SocketDirectory, SwitchInterval, remove_stale, runtime_base, take_path
 
 
 @pytest.fixture
@@ -17,25 +16,50 @@ def home(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_the_directory_is_private(home):
-    assert socket_directory().stat().st_mode & 0o777 == 0o700
-    assert socket_directory().parent.stat().st_mode & 0o777 == 0o700
+@pytest.fixture
+def directory(home):
+    yield SocketDirectory.take()
+    SocketDirectory.give()
 
 
-def test_a_directory_that_others_may_enter_is_refused(home):
-    (home / "workbench").mkdir(mode=0o755)
+def test_the_directory_is_private_and_goes_with_its_last_user(home):
+    first, second = SocketDirectory.take(), SocketDirectory.take()
+    assert first == second
+    assert {path.stat().st_mode & 0o777 for path in (first, first.parent)} == {0o700}
+    SocketDirectory.give()
+    assert first.exists()
+    SocketDirectory.give()
+    assert not first.exists()
+
+
+def test_a_directory_that_others_may_enter_is_refused_untouched(home):
+    (home / "workbench" / "1-x").mkdir(parents=True)
+    (home / "workbench").chmod(0o755)
     with pytest.raises(StateError, match="mode 0700"):
-        socket_directory()
+        SocketDirectory.take()
+    assert (home / "workbench" / "1-x").exists()
 
 
-def test_what_a_killed_process_left_is_removed_and_what_lives_stays(home):
-    mine = socket_directory()
-    gone = mine.parent / f"{os.getpid()}-1"  # my pid, another start time
-    gone.mkdir()
-    (gone / "x.sock").touch()
-    (mine.parent / "4194305-7").mkdir()  # above the largest pid
-    assert remove_stale() == 2
-    assert [entry.name for entry in mine.parent.iterdir()] == [mine.name]
+def test_what_a_killed_process_left_is_removed_and_all_else_stays(directory):
+    base = directory.parent
+    gone, strange, fresh = base / "17-abc", base / "20240101", base / "18-new"
+    for path in (gone, strange, fresh):
+        path.mkdir(mode=0o700)
+    (gone / "lock").touch()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(gone / "x.sock"))
+    (base / "\u00b2-1").mkdir(mode=0o700)
+    assert remove_stale(base) == 1
+    assert {entry.name for entry in base.iterdir()} == {directory.name, "20240101", "18-new", "\u00b2-1"}
+
+
+def test_files_of_others_in_a_stale_directory_stay(directory):
+    gone = directory.parent / "17-abc"
+    gone.mkdir(mode=0o700)
+    (gone / "lock").touch()
+    (gone / "precious").touch()
+    remove_stale(directory.parent)
+    assert (gone / "precious").exists()
 
 
 def test_a_dead_socket_is_removed_and_a_live_one_refused(tmp_path):
@@ -75,4 +99,12 @@ def test_the_lowest_wish_wins_and_the_last_to_leave_restores():
 def test_the_runtime_directory_may_be_missing(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr(runtime.tempfile, "tempdir", str(tmp_path))
-    assert socket_directory().is_relative_to(tmp_path)
+    assert runtime_base().is_relative_to(tmp_path)
+
+
+def test_a_wish_that_python_refuses_leaves_nothing_behind():
+    before, who = sys.getswitchinterval(), object()
+    with pytest.raises(ValueError, match="interval"):
+        SwitchInterval.want(who, -1.0)
+    SwitchInterval.want(who, None)
+    assert sys.getswitchinterval() == pytest.approx(before)

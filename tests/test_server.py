@@ -1,6 +1,9 @@
 """Server: its life, its thread, its socket, and clients that come and go."""
 
+import contextlib
 import os
+import resource
+import select
 import signal
 import socket
 import subprocess
@@ -222,7 +225,181 @@ def test_dma_reaches_the_guests_memory_and_says_why_not(card):
         assert guest.memory[0x1000:0x1004] == b"abXY"
         with pytest.raises(wb.DmaError, match="mapped no memory"):
             card.dma.read(1 << 40, 4)
-        copies = [(r.kind, r.offset, r.size) for r in card.log if r.kind.startswith("dma")]
-        assert copies == [("dma_read", 0x1000, 4), ("dma_write", 0x1002, 2)]
+        assert guest.memory.ranges
+        copies = [(r.kind, r.offset, r.origin, "refused" in r.flags) for r in card.log if "dma_" in r.kind]
+        assert copies == [
+            ("dma_read", 0x1000, "notebook", True),
+            ("dma_read", 0x1000, "notebook", False),
+            ("dma_write", 0x1002, "notebook", False),
+            ("dma_read", 1 << 40, "notebook", True),
+        ]
+        assert card.dma.peek(0x1000, 4) == b"abXY"
+        assert card.log.total == len(card.log)
     card.server.wait_listening()
     assert card.dma.regions == []
+
+
+def test_a_client_with_a_strange_name_is_served(card):
+    name = "import ctypes, sys, workbench as wb; ctypes.CDLL(None).prctl(15, b'bad\\xff\\xfe');"
+    code = f"{name} print(wb.Client(sys.argv[1]).bar0.read32(0))"
+    done = subprocess.run(
+        [sys.executable, "-c", code, card.serve().path], capture_output=True, text=True, timeout=30
+    )
+    assert done.stdout == "5\n"
+    card.server.wait_listening()
+
+
+def test_no_descriptors_left_for_a_client_is_waited_out(card):
+    card.serve()
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    used = len(os.listdir("/proc/self/fd")) - 1
+    with socket.socket(socket.AF_UNIX) as client:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 1, limits[1]))
+        try:
+            client.connect(card.server.path)
+            assert not select.select([client], [], [], 0.25)[0]  # nobody took it, nobody died
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        card.server.wait_attached()
+    card.server.wait_listening()
+    assert card.server.running
+
+
+@pytest.mark.parametrize("interval", [0, -1, float("nan"), 3600])
+def test_a_switch_interval_that_makes_no_sense_is_refused_before_anything_happens(card, interval):
+    card.bar0.CTRL.on_write(lambda device: None)
+    with pytest.raises(ValueError, match="switch_interval"):
+        card.serve(switch_interval=interval)
+    with card.connect() as guest:
+        assert guest.bar0.read32(0) == 5
+
+
+@pytest.mark.parametrize("path", ["\0abstract", "/nonexistent/x.sock", "x" * 120])
+def test_a_path_that_cannot_be_leaves_the_device_as_it_was(card, path):
+    with pytest.raises(wb.StateError):
+        card.serve(path)
+    assert card.server is None
+    with card.connect() as guest:
+        assert guest.bar0.read32(0) == 5
+
+
+def test_a_relative_path_is_made_absolute(card, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    server = card.serve("here.sock")
+    assert card.serve("here.sock") is server
+    monkeypatch.chdir("/")
+    card.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_socket_of_somebody_else_at_the_same_path_stays(card, tmp_path):
+    path = tmp_path / "x.sock"
+    card.serve(path)
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(path))
+        card.close()
+        assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("one", "two"), [("a b", "a_b"), ("x" * 60, "x" * 61), ("\u5361" * 50, "\u7247" * 50)]
+)
+def test_devices_whose_names_look_alike_as_files_serve_side_by_side(one, two):
+    with Card(one) as first, Card(two) as second:
+        assert first.serve().path != second.serve().path
+
+
+@pytest.mark.parametrize("name", [123, b"x", ""])
+def test_a_name_that_is_no_text_is_refused(name):
+    with pytest.raises(ValueError, match="name of a device"):
+        Card(name)
+
+
+def test_serve_from_several_threads_gives_one_server(card):
+    for _ in range(30):
+        servers = []
+        threads = [threading.Thread(target=lambda got=servers: got.append(card.serve())) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(servers) == 4
+        assert len(set(map(id, servers))) == 1
+        servers[0].stop()
+
+
+def test_a_hook_that_hangs_is_named_and_its_socket_is_gone(card):
+    entered, leave = threading.Event(), threading.Event()
+
+    @card.bar0.CTRL.on_write
+    def stuck(device, access):
+        entered.set()
+        leave.wait(20)
+
+    guest = card.connect()
+    guest.bar0.write32(0, 1, posted=True)
+    assert entered.wait(10)
+    path = card.server.path
+    with pytest.raises(wb.StateError, match=r"bar0\.CTRL\.on_write has not returned"):
+        card.server.stop(timeout=0.05)
+    assert not Path(path).exists()
+    leave.set()
+    guest.disconnect()
+    card.server._thread.join(10)
+    assert card.server.state == "stopped"
+
+
+def test_a_hook_run_by_a_cell_may_close_the_device_while_the_guest_waits_for_it(card):
+    card.bar0.CTRL.on_write(lambda device: None)
+
+    @card.bar0.STOP.on_write
+    def stop(device, access):
+        thread.start()
+        while not guest_asked.wait(0.001):
+            pass
+        device.close()
+
+    guest, guest_asked = card.connect(), threading.Event()
+
+    def ask():
+        guest_asked.set()
+        with contextlib.suppress(wb.ProtocolError):
+            guest.bar0.write32(0, 1)
+
+    thread = threading.Thread(target=ask)
+    card.bar0.STOP.write(1)
+    thread.join(10)
+    guest.disconnect()
+    assert not card.hooks.failures
+
+
+def test_one_long_access_over_many_hooks_can_be_stopped():
+    class Many(wb.Device):
+        id = wb.PciId(vendor=1, device=2)
+
+        class bar0(wb.Bar, size=4096):
+            MEM = wb.Register(0, count=1024)
+
+    with Many() as device:
+        calls, started = [], threading.Event()
+
+        @device.bar0.MEM.on_read
+        def slow(device):
+            calls.append(1)
+            started.set()
+            threading.Event().wait(0.02)
+
+        guest = device.connect()
+        reader = threading.Thread(target=_read_all, args=(guest,))
+        reader.start()
+        assert started.wait(10)
+        device.server.stop()
+        reader.join(10)
+        guest.disconnect()
+        assert len(calls) < 500
+
+
+def _read_all(guest):
+    with contextlib.suppress(wb.ProtocolError):
+        guest.bar0.read(0, 4096)

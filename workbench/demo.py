@@ -76,10 +76,10 @@ def _software_story(guest: Client) -> str:
 
 def _show(card: Device) -> None:
     touched = card.log.filter(register="bar2")
-    print(
-        f"\nThe access log: {card.log.total} records, {card.log.dropped} dropped; the last {SHOWN} in BAR2:"
-    )
-    for record in touched[-SHOWN:]:
+    shown = touched[-SHOWN:]
+    some = f"the last {len(shown)} of {len(touched)}" if len(touched) > len(shown) else f"all {len(shown)}"
+    print(f"\nThe access log: {card.log.total} records, {card.log.dropped} dropped; {some} in BAR2:")
+    for record in shown:
         print(f"  {record}")
     print(f"\nThe card now: {card.bar2.OUT0_7!r} {card.bar2.OUT8_15!r}")
     PICTURE.parent.mkdir(exist_ok=True)

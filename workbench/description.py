@@ -47,11 +47,11 @@ def find_blocks(cls: type[Any], problems: list[str]) -> dict[int, Block]:
 
 def check_events(cls: type[Any], problems: list[str]) -> None:
     """Say which of on_reset, on_attach, on_detach cannot be called as they will be."""
-    for name, arguments in (("on_reset", ("self", "kind")), ("on_attach", ("self",)), ("on_detach", ("self",))):
+    for name, arguments in (("on_reset", "self kind"), ("on_attach", "self"), ("on_detach", "self")):
         try:
-            inspect.signature(getattr(cls, name)).bind(*arguments)
+            inspect.signature(getattr(cls, name)).bind(*arguments.split())
         except TypeError:
-            problems.append(f"{name} is called as {name}({', '.join(arguments)})")
+            problems.append(f"{name} is called as {name}({arguments.replace(' ', ', ')})")
 
 
 def find_hooks(cls: type[Any], problems: list[str]) -> list[tuple[Register, str, str]]:
@@ -66,7 +66,7 @@ def find_hooks(cls: type[Any], problems: list[str]) -> list[tuple[Register, str,
                     problems.append(f"{name} hooks {register.name}, which is not a register of this device")
                 if (id(register), slot) in seen:
                     both = f"{seen[id(register), slot]} and {name}"
-                    problems.append(f"{both} both hook {register.name}.on_{slot}: one of them would never run")
+                    problems.append(f"{both} both hook {register.name}.on_{slot}: only one can run")
                 seen[id(register), slot] = name
                 found[id(register), slot] = (register, slot, name)
     problems += _overwritten(cls, own)

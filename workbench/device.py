@@ -19,6 +19,7 @@ Every mistake in a description is reported at class creation. Names are found by
 import contextlib
 import json
 import logging
+import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -99,6 +100,8 @@ class Device:
             raise DescriptionError(
                 type(self).__name__, ["it has no id: add id = wb.PciId(vendor=..., device=...)"]
             )
+        if name is not None and (not isinstance(name, str) or not name):
+            raise ValueError(f"the name of a device is a text, not {name!r}")
         self.name = name or type(self).__name__
         self.strict = strict
         self.logger = logging.getLogger(f"workbench.{self.name}")
@@ -115,7 +118,9 @@ class Device:
 
     def __getattr__(self, name: str) -> Any:
         if "_core" not in vars(self):
-            raise StateError(f"{type(self).__name__}.__init__ must call super().__init__() before it uses {name}")
+            raise StateError(
+                f"{type(self).__name__}.__init__ must call super().__init__() before it uses {name}"
+            )
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def _bind(self) -> None:
@@ -135,7 +140,7 @@ class Device:
 
     def _hook_by_description(
         self, register: Register, slot: str, function: Callable[..., Any]
-    ) -> set[tuple[int, int, str]]:
+    ) -> set[tuple[int, str, str]]:
         """Hook every element of a register of the class, unless a cell hooked it; return the slots."""
         slots = set()
         for index, block in self.blocks.items():
@@ -144,7 +149,7 @@ class Device:
                     present = self.hooks.get(index, register, element, slot)
                     if present is None or present.described:
                         self.hooks.set(index, register, element, slot, function, described=True)
-                    slots.add((index, register.element_offset(element), slot))
+                    slots.add((index, register.element_name(element), slot))
         return slots
 
     # -- what a person may override --
@@ -166,31 +171,41 @@ class Device:
 
     def lint(self) -> list[str]:
         """Return what in the present config space would crash or hang QEMU, and the fix; [] if nothing."""
-        config = self.config.peek(0, len(self.config))
+        config = self.config.peek(0, self.config.size)
         return linter.lint(config, self._core.region_sizes, self._core.irq_counts)
 
-    def serve(self, path: str | None = None, **options: Any) -> "Server":
+    def serve(
+        self,
+        path: "str | os.PathLike[str] | None" = None,
+        *,
+        trace: bool | None = None,
+        switch_interval: float | None = None,
+    ) -> "Server":
         """Serve on a UNIX socket from a background thread; return the Server, the same if it runs.
 
-        ``path`` defaults to a private directory. Options: see Server. Raises DescriptionError when
-        the layout is known to crash or hang QEMU, StateError when the path is taken or too long.
+        ``path`` defaults to a private directory. ``trace=True`` keeps every vfio-user message,
+        ``switch_interval`` (seconds) is used while the device has Python hooks: see Server. Raises
+        DescriptionError when the layout is known to crash or hang QEMU, StateError when the path is taken
+        or too long.
         """
         from .server import Server
 
         if self.closed:
             raise StateError(f"{self.name} is closed: make a new one with {type(self).__name__}()")
-        previous = Server.serving(self.name)
-        if previous is not None and previous.device is not self:
-            self._succeed(previous)
-        if self.server is not None and self.server.running:
-            self.server.expect(path, options)
-            return self.server
-        problems = self.lint()
-        if problems:
-            raise DescriptionError(self.name, problems)
-        self.server = Server(self, path, **options)
-        self.server.start()
-        return self.server
+        with Server.starting:
+            previous = Server.serving(self.name)
+            if previous is not None and previous.device is not self:
+                self._succeed(previous)
+            if self.server is not None and self.server.running:
+                self.server.expect(path, trace, switch_interval)
+                return self.server
+            problems = self.lint()
+            if problems:
+                raise DescriptionError(self.name, problems)
+            keywords: dict[str, Any] = {} if switch_interval is None else {"switch_interval": switch_interval}
+            server = Server(self, path, trace=bool(trace), **keywords)
+            server.start()
+            return server
 
     def _succeed(self, server: "Server") -> None:
         """Take over a server that serves an older device of this name: in place if the layout is the same."""
@@ -208,10 +223,7 @@ class Device:
         self._core.take_over(self, self.blocks, type(self).irq)
         self._bind()
         for hook in mine:
-            region = next(
-                index for index, block in self.blocks.items() if hook.name.startswith(f"{block.name}.")
-            )
-            self.hooks.set(region, hook.register, hook.index, hook.slot, hook.function)
+            self.hooks.set(hook.region, hook.register, hook.index, hook.slot, hook.function)
         older.closed, older.server = True, None
         self.server, server.device = server, self
 
@@ -288,10 +300,6 @@ class Device:
         shared = f"memory-backend-memfd,id=ram,size={memory},share=on"
         backed = ["-m", memory, "-object", shared, "-machine", "q35,memory-backend=ram"] if memory else []
         return [*backed, "-device", json.dumps(plug)]
-
-    def wait(self, timeout: float = 5.0, **conditions: Any) -> Any:
-        """Wait for an access: ``dev.log.wait`` under a shorter name."""
-        return self.log.wait(timeout=timeout, **conditions)
 
     def close(self) -> None:
         """Stop serving and remove the socket; registers and log stay readable. May be repeated."""

@@ -65,7 +65,15 @@ class DmaMemory:
     def write(self, iova: int, data: bytes) -> None:
         """Copy ``data`` to the guest. Raises DmaError, and writes nothing, when it cannot be reached."""
         data = bytes(memoryview(data))  # an int is no data
-        self._check(lib.wb_dma_write(self._handle, iova, data, len(data), self._origin()), "write", iova, len(data))
+        self._check(
+            lib.wb_dma_write(self._handle, iova, data, len(data), self._origin()), "write", iova, len(data)
+        )
+
+    def peek(self, iova: int, size: int) -> bytes:
+        """Copy ``size`` bytes for a display: not logged, bus mastering need not be enabled. Raises DmaError."""
+        into = ffi.new("uint8_t[]", max(size, 1))
+        self._check(lib.wb_dma_peek(self._handle, iova, into, size), "peek at", iova, size)
+        return bytes(ffi.buffer(into, size))
 
     @staticmethod
     def _region(found: Any) -> DmaRegion:

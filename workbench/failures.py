@@ -3,11 +3,13 @@
 import logging
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from .errors import HookError
 
 __all__ = ["Failures", "HookFailure", "HookSkippedError"]
+
+FRAMES = 20  #: of a traceback
 
 
 class HookSkippedError(BaseException):
@@ -22,6 +24,14 @@ class HookFailure:
     error: BaseException
     text: str  #: the traceback
     count: int
+
+
+def _place(error: BaseException) -> str:
+    """Return where an exception was raised: file and line."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace is not None else ""
 
 
 class Failures:
@@ -42,13 +52,16 @@ class Failures:
 
     def add(self, name: str, error: BaseException) -> None:
         """Count what a hook raised; log its traceback the first time it happens in that place."""
-        frames = traceback.extract_tb(error.__traceback__)
-        place = f"{frames[-1].filename}:{frames[-1].lineno}" if frames else ""
-        key = (name, type(error).__name__, place)
+        key = (name, type(error).__name__, _place(error))
         known = self._kept.get(key)
-        text = "".join(traceback.format_exception(error))
-        self._kept[key] = HookFailure(name, error, text, known.count + 1 if known else 1)
-        if not known and not isinstance(error, KeyboardInterrupt):  # Ctrl-C reaches the user by itself
+        if known is not None:
+            # Only counted: a guest may make a hook raise as often as it likes.
+            self._kept[key] = replace(known, count=known.count + 1)
+            error.__traceback__ = None
+            return
+        text = "".join(traceback.format_exception(error, limit=FRAMES))
+        self._kept[key] = HookFailure(name, error, text, 1)
+        if not isinstance(error, KeyboardInterrupt):  # Ctrl-C reaches the user by itself
             told = "the guest got the stored value" if "." in name else "the device goes on"
             self._logger.error("%s raised; %s\n%s", name, told, text)
 

@@ -53,7 +53,7 @@ class FieldHandle(Number):
     def __eq__(self, other: object) -> bool:
         return super().__eq__(self.description.number_of(other) if isinstance(other, str) else other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None
 
     def __repr__(self) -> str:
         name = self.description.name_of(self.value)
@@ -94,8 +94,10 @@ class RegisterHandle(Number):
     _stored: int
 
     def __getattr__(self, name: str) -> Any:
+        if "fields" not in vars(self):  # copied or pickled half-way
+            raise AttributeError(name)
         known = ", ".join(self.fields) or "none"
-        raise AttributeError(f"{vars(self).get('name', 'a register')} has no field {name!r}; fields: {known}")
+        raise AttributeError(f"{self.name} has no field {name!r}; fields: {known}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "value":
@@ -269,8 +271,10 @@ class BlockHandle:
     def __iter__(self) -> Iterator[RegisterHandle]:
         return self.registers()
 
-    def __len__(self) -> int:
-        return int(self.description.size)
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self.description.size
 
     def read(self, offset: int, size: int) -> bytes:
         """Read ``size`` bytes as the guest would."""
@@ -278,7 +282,7 @@ class BlockHandle:
 
     def write(self, offset: int, data: bytes) -> None:
         """Write ``data`` as the guest would."""
-        self._region.write(offset, bytes(data))
+        self._region.write(offset, bytes(memoryview(data)))  # an int is no data
 
     def peek(self, offset: int, size: int) -> bytes:
         """Return ``size`` stored bytes: no rules, no hooks."""
@@ -288,7 +292,9 @@ class BlockHandle:
         return bytes(ffi.buffer(into, size))
 
     def poke(self, offset: int, data: bytes) -> None:
-        """Store ``data``: no rules, no hooks; logged 8 bytes at a time."""
+        """Store ``data``, all of it or, past the end, nothing: no rules, no hooks; logged by 8 bytes."""
+        data = bytes(memoryview(data))
+        self.peek(offset, len(data))
         for start in range(0, len(data), 8):
             part = data[start : start + 8]
             value = int.from_bytes(part, "little")

@@ -2,7 +2,7 @@
 
 A hook never answers. ``on_read`` runs before the ordinary read path and may return a fresh value;
 ``on_write`` runs after the ordinary write path stored the value. Setting a hook is one atomic exchange
-in a table keyed (region, offset, slot): running a cell again replaces, never adds, and each access is
+in a table keyed (region, register, slot): running a cell again replaces, never adds, and each access is
 answered by exactly one revision, which its log record names. A hook that raises never hurts the
 guest: the stored value is answered, the record is flagged, the traceback is logged once and counted.
 """
@@ -33,7 +33,7 @@ DEPTH_LIMIT = 32  # of hooks that touch hooked registers; well before Python's o
 CACHE_LIMIT = 4096  # distinct (offset, size) pairs remembered before starting afresh
 HISTORY = 50  # revisions kept of a slot
 
-Key = tuple[int, int, str]  # region, offset, slot
+Key = tuple[int, str, str]  # region, register (an element's name), slot
 
 
 class Hooks:
@@ -56,7 +56,7 @@ class Hooks:
         self._depth = 0
         self.failures = Failures(logger)
         self.stalls = Stalls()
-        self.interrupted = False
+        self.interrupted = 0  # the thread in whose hook Ctrl-C was pressed, until it is raised there
         self.on_change: Callable[[], None] = lambda: None
 
     def __iter__(self) -> Iterator[Hook]:
@@ -72,6 +72,10 @@ class Hooks:
     def running_here(self) -> bool:
         """Whether the calling thread is inside a hook of this device."""
         return self._thread == threading.get_ident()
+
+    def origin(self) -> int:
+        """Who acts now, as enum wb_origin: the device while one of its hooks runs here, else the notebook."""
+        return int(lib.WB_DEVICE if self.running_here else lib.WB_NOTEBOOK)
 
     # -- the table --
 
@@ -91,7 +95,7 @@ class Hooks:
         """
         hook = Hook(self._blocks[region].name, region, register, index, slot, function)
         hook.described = described
-        key = (region, hook.offset, slot)
+        key = (region, register.element_name(index), slot)
         with self._swapping:
             history = self._history.setdefault(key, [])
             hook.revision = min(history[-1].revision + 1, 0xFFFF) if history else 1
@@ -102,18 +106,19 @@ class Hooks:
 
     def remove(self, region: int, register: Register, index: int, slot: str) -> None:
         """Take the function out of a slot; no error when there is none."""
-        key = (region, register.element_offset(index), slot)
+        key = (region, register.element_name(index), slot)
         with self._swapping:
             if key in self._table:
                 self._put(key, None)
 
     def get(self, region: int, register: Register, index: int, slot: str) -> Hook | None:
         """Return the Hook in force in a slot, or None."""
-        return self._table.get((region, register.element_offset(index), slot))
+        return self._table.get((region, register.element_name(index), slot))
 
     def _put(self, key: Key, hook: Hook | None, logged: bool = True) -> None:
-        region, offset, slot = key
+        region, _, slot = key
         described = hook or self._table[key]
+        offset = described.offset
         if hook is None:
             del self._table[key]
         else:
@@ -121,6 +126,11 @@ class Hooks:
         self._plans = {}
         on, size = int(hook is not None and hook.enabled), described.register.size
         lib.wb_region_hook(self._handle, region, offset, size, BITS[slot], on)
+        for other, neighbour in self._table.items():  # registers may share bytes, and so hook bits
+            if not on and other[0] == region and other[2] == slot and neighbour.enabled:
+                lib.wb_region_hook(
+                    self._handle, region, neighbour.offset, neighbour.register.size, BITS[slot], 1
+                )
         if logged:
             record = {
                 "kind": lib.WB_KIND_SWAP, "origin": lib.WB_NOTEBOOK, "region": region, "offset": offset,
@@ -215,14 +225,21 @@ class Hooks:
         """Run the hooks of every register that a ``wb_access`` touches, in ascending order.
 
         Called by the engine on the thread of the access; never raises, says in ``flags`` what happened.
+        The engine has set WB_HOOK_FAILED there: it stays unless all goes well.
         """
-        self.stalls.waited(time.monotonic_ns() - access.time)
-        with contextlib.suppress(HookSkippedError), self._here():
-            for hook in self._plan(access):
-                access.flags |= lib.WB_HOOK_RAN
-                access.revision = hook.revision
-                if not self._call(hook, access):
-                    access.flags |= lib.WB_HOOK_FAILED
+        flags = 0
+        try:
+            self.stalls.waited(time.monotonic_ns() - access.time)
+            with self._here():
+                for hook in self._plan(access):
+                    flags |= lib.WB_HOOK_RAN
+                    access.revision = hook.revision
+                    if not self._call(hook, access):
+                        flags |= lib.WB_HOOK_FAILED
+            access.flags = flags
+        except BaseException as error:  # Ctrl-C while waiting for another hook, out of stack or memory ...
+            access.flags = flags | lib.WB_HOOK_FAILED
+            self._fail("hooks", error)
 
     @contextlib.contextmanager
     def _here(self) -> Iterator[None]:
@@ -242,10 +259,12 @@ class Hooks:
         if plan is None:
             slot = WRITE if access.write else READ
             touched = self._blocks[access.region].at(access.offset, access.size)
-            keys = ((access.region, register.element_offset(index), slot) for register, index in touched)
+            # Of registers that share bytes, the write-only one is not read, nor the read-only one written.
+            mask = "written_mask" if access.write else "stored_mask"
+            meant = [found for found in touched if getattr(found.register, mask)] or touched
+            keys = ((access.region, register.element_name(index), slot) for register, index in meant)
             found = (self._table.get(key) for key in keys)
-            # Registers that share an offset share the hook's key as well: run it once.
-            plan = tuple(dict.fromkeys(hook for hook in found if hook is not None and hook.enabled))
+            plan = tuple(hook for hook in found if hook is not None and hook.enabled)
             if len(plans) >= CACHE_LIMIT:
                 plans.clear()
             plans[key] = plan
@@ -280,8 +299,9 @@ class Hooks:
 
     def _fail(self, name: str, error: BaseException) -> None:
         if isinstance(error, KeyboardInterrupt):  # the user's Ctrl-C: the caller raises it again
-            self.interrupted = True
-        self.failures.add(name, error)
+            self.interrupted = threading.get_ident()
+        with contextlib.suppress(Exception):  # a log handler, or the exception itself, may be broken
+            self.failures.add(name, error)
 
     def skip(self) -> str:
         """Answer the guest without the hook that runs now: raise HookSkippedError inside it; return its key.

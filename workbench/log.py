@@ -126,8 +126,9 @@ class LogView:
     def to_pandas(self) -> "pd.DataFrame":
         """Return a DataFrame, indexed by the time since the log's first record (Timedelta).
 
-        In the order in which things began. Columns: seq, kind, origin, register (categories), offset, size (bytes), value, old, now,
-        latency (ns), revision, and one of booleans for each flag. Raises ImportError without pandas.
+        In the order in which things began. Columns: seq, kind, origin, register (categories), offset,
+        size (bytes), value, old, now, latency (ns), revision, and one of booleans for each flag.
+        Raises ImportError without pandas.
         """
         try:
             import pandas as pd

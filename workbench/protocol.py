@@ -17,7 +17,6 @@ from .errors import ProtocolError
 
 __all__ = [
     "CAPABILITY",
-    "CONFIG_REGION",
     "DEVICE_INFO",
     "DMA_ACCESS",
     "DMA_MAP",
@@ -25,18 +24,23 @@ __all__ = [
     "FEATURE",
     "HEADER",
     "IO_FDS",
+    "IRQS",
     "IRQ_INFO",
     "IRQ_NAMES",
     "IRQ_SET",
+    "MAJOR",
+    "MAX_FDS",
     "MAX_TRANSFER",
+    "MINOR",
     "MULTI_COUNT",
     "MULTI_WRITE",
+    "REGIONS",
     "REGION_ACCESS",
     "REGION_INFO",
     "REGION_NAMES",
-    "ROM_REGION",
     "SPARSE_AREA",
     "SPARSE_HEADER",
+    "SPARSE_MMAP",
     "VERSION",
     "Command",
     "DeviceFlag",
@@ -48,24 +52,24 @@ __all__ = [
     "RegionCapability",
     "RegionFlag",
     "UnmapFlag",
+    "command_name",
     "errno_name",
+    "irq_name",
     "pack_message",
     "pack_region_info",
     "pack_version",
     "region_capabilities",
+    "region_name",
     "sparse_areas",
     "unpack_version",
 ]
 
 MAJOR, MINOR = 0, 2
 MAX_TRANSFER = 1 << 20  #: bytes of data in one message, ours and the specification's default
-MAX_FDS = 16
-ROM_REGION = 6
-CONFIG_REGION = 7
-REGIONS = 9
-IRQS = 5
+MAX_FDS = 16  #: file descriptors in one message, as we offer
 REGION_NAMES = ("bar0", "bar1", "bar2", "bar3", "bar4", "bar5", "rom", "config", "vga")
 IRQ_NAMES = ("INTx", "MSI", "MSI-X", "ERR", "REQ")
+REGIONS, IRQS = len(REGION_NAMES), len(IRQ_NAMES)
 SPARSE_MMAP = 1  #: id of the region capability that lists the areas to map
 
 #: u16 id, u16 command, u32 size (header included), u32 flags, u32 errno
@@ -108,6 +112,9 @@ class Command(IntEnum):
     DEVICE_FEATURE = 16
     MIG_DATA_READ = 17
     MIG_DATA_WRITE = 18
+
+
+_COMMANDS = frozenset(Command)
 
 
 class MessageFlag(IntFlag):
@@ -219,6 +226,21 @@ def unpack_version(payload: bytes) -> tuple[int, int, dict[str, Any]]:
 def pack_message(number: int, command: int, payload: bytes = b"", flags: int = 0, error: int = 0) -> bytes:
     """Return a whole message, header and payload; ``number`` is its id, cut to 16 bits."""
     return HEADER.pack(number & 0xFFFF, command, HEADER.size + len(payload), flags, error) + payload
+
+
+def region_name(index: int) -> str:
+    """Return ``bar0`` ... ``config``, ``vga``, or ``region 9`` for what has no name."""
+    return REGION_NAMES[index] if 0 <= index < REGIONS else f"region {index}"
+
+
+def irq_name(index: int) -> str:
+    """Return ``INTx``, ``MSI`` ..., or ``IRQ index 9`` for what has no name."""
+    return IRQ_NAMES[index] if 0 <= index < IRQS else f"IRQ index {index}"
+
+
+def command_name(command: int) -> str:
+    """Return ``REGION_READ`` ..., or ``command 99`` for what has no name."""
+    return Command(command).name if command in _COMMANDS else f"command {command}"
 
 
 def errno_name(code: int) -> str:

@@ -43,7 +43,11 @@ FLAGGED = lib.WB_UNMAPPED | lib.WB_VIOLATION | lib.WB_HOOK_FAILED  #: what deser
 _SLOTS = {lib.WB_HOOK_READ: "on_read", lib.WB_HOOK_WRITE: "on_write"}
 _OUTCOMES = _enum("wb_irq_outcome", "WB_IRQ_")
 _RESETS = {lib.WB_RESET_DEVICE: "by the client", lib.WB_RESET_NOTEBOOK: "from the notebook"}
-_MARKS = {"unmapped": "unmapped address", "violation": "writes read-only or reserved bits", "hook_failed": "hook raised"}
+_MARKS = {
+    "unmapped": "unmapped address",
+    "violation": "writes read-only or reserved bits",
+    "hook_failed": "hook raised",
+}
 _REGIONS = {lib.WB_ROM: "rom", lib.WB_CONFIG: "config", lib.WB_VGA: "vga", 255: "none"}
 _VECTORS = {lib.WB_INTX: "INTx", lib.WB_MSI: "MSI", lib.WB_MSIX: "MSI-X", lib.WB_ERR: "ERR"}
 _TOUCHES = (lib.WB_KIND_READ, lib.WB_KIND_WRITE, lib.WB_KIND_POKE, lib.WB_KIND_SWAP)

@@ -1,5 +1,6 @@
 """The bytes of one block of one device, in the engine: peek, poke, read and write by offset."""
 
+import threading
 from typing import Any
 
 from .engine import check, ffi, lib
@@ -29,7 +30,9 @@ class Region:
 
     def poke(self, offset: int, size: int, value: int, mask: int, plane: int = lib.WB_VALUE) -> None:
         """Replace the masked bits of up to 8 stored bytes."""
-        result = lib.wb_region_poke(self.handle, self.index, plane, offset, value, mask, size, self.hooks.origin())
+        result = lib.wb_region_poke(
+            self.handle, self.index, plane, offset, value, mask, size, self.hooks.origin()
+        )
         check(result, self.where(offset, size))
 
     def read(self, offset: int, size: int) -> bytes:
@@ -51,6 +54,6 @@ class Region:
         return f"{self.block.name} at {offset:#x}, {size} bytes"
 
     def _interrupt(self) -> None:
-        if self.hooks.interrupted and not self.hooks.running_here:
-            self.hooks.interrupted = False
+        if self.hooks.interrupted == threading.get_ident() and not self.hooks.running_here:
+            self.hooks.interrupted = 0
             raise KeyboardInterrupt

@@ -179,8 +179,11 @@ class Register:
         name = getattr(function, "__qualname__", "").rpartition("<locals>.")[2]
         if "." not in name:
             raise DescriptionError(
-                self.name, [f"{name or function!r} is no method of a class: hook an instance, as in "
-                            f"@dev.{self.block.name if self.block else 'bar0'}.{self.name}.on_{slot}"]
+                self.name,
+                [
+                    f"{name or function!r} is no method of a class: hook an instance, as in "
+                    f"@dev.{self.block.name if self.block else 'bar0'}.{self.name}.on_{slot}"
+                ],
             )
         self.tagged.append((slot, function))
         tags: list[tuple[Register, str]] = vars(function).setdefault("workbench_hooks", [])

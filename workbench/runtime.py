@@ -1,68 +1,124 @@
 """Where sockets live, and how long threads may hold the interpreter while Python hooks are served.
 
-Sockets live in ``workbench/<pid>-<start time>/`` under ``$XDG_RUNTIME_DIR``, mode 0700, so that the
-next process can tell and remove what a killed one left behind.
+Sockets live in ``workbench/<pid>-<random>/`` under ``$XDG_RUNTIME_DIR``, mode 0700. A process holds a
+lock on a file in its own directory for as long as it serves, so the next one can tell, in whatever
+PID namespace, and remove what a killed one left behind.
 """
 
 import contextlib
+import fcntl
 import os
-import shutil
+import re
 import socket
 import stat
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import ClassVar
 
 from .errors import StateError
 
-__all__ = ["SwitchInterval", "remove_stale", "socket_directory", "take_path"]
+__all__ = ["SocketDirectory", "SwitchInterval", "runtime_base", "take_path"]
 
 PATH_LIMIT = 107  # sun_path of unix(7), without its NUL
+UNLOCKED_SECONDS = 60  # a directory without a lock file is just being made, or was left behind
+OWN_NAME = re.compile(r"[0-9]+-[a-z0-9_]+", re.ASCII)
 
 
-def _base() -> Path:
+def runtime_base() -> Path:
+    """Return where all processes have their sockets: in ``$XDG_RUNTIME_DIR``, else the temp directory."""
     root = os.environ.get("XDG_RUNTIME_DIR")
-    if root and os.access(root, os.W_OK):
+    if root and os.path.isdir(root) and os.access(root, os.W_OK):
         return Path(root) / "workbench"
     return Path(tempfile.gettempdir()) / f"workbench-{os.getuid()}"
 
 
-def _start_time(pid: int) -> str | None:
-    """Return when a process started, in clock ticks after boot; None when there is none."""
-    try:
-        text = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    return text.rpartition(")")[2].split()[19]
+def _private(path: Path) -> bool:
+    status = path.lstat()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid() and not status.st_mode & 0o077
 
 
-def socket_directory() -> Path:
-    """Return this process's own directory for sockets, made if need be.
+class SocketDirectory:
+    """This process's own directory, which is there while somebody uses it."""
 
-    Raises StateError when someone else owns the place where it should be.
-    """
-    base = _base()
-    base.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = base.lstat()
-    if status.st_uid != os.getuid() or not stat.S_ISDIR(status.st_mode) or status.st_mode & 0o077:
-        raise StateError(f"{base} must be a directory that only you can enter (mode 0700)")
-    own = base / f"{os.getpid()}-{_start_time(os.getpid())}"
-    own.mkdir(mode=0o700, exist_ok=True)
-    return own
+    _guard = threading.Lock()
+    _path: ClassVar[Path | None] = None
+    _lock = -1
+    _owner = 0
+    _users = 0
+
+    @classmethod
+    def take(cls) -> Path:
+        """Return the directory, made and locked if need be. StateError when its place is not private."""
+        with cls._guard:
+            if (
+                cls._owner != os.getpid()
+            ):  # a forked child makes its own; the parent's lock is not its business
+                cls._path, cls._users, cls._owner = None, 0, os.getpid()
+            if cls._path is None:
+                cls._make(runtime_base())
+            cls._users += 1
+            assert cls._path is not None
+            return cls._path
+
+    @classmethod
+    def give(cls) -> None:
+        """Say that one user is done; the last one removes the directory."""
+        with cls._guard:
+            if cls._owner != os.getpid() or cls._path is None:
+                return
+            cls._users -= 1
+            if not cls._users:
+                _remove(cls._path)
+                os.close(cls._lock)
+                cls._path = None
+
+    @classmethod
+    def _make(cls, base: Path) -> None:
+        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not _private(base):
+            raise StateError(f"{base} must be a directory that only you can enter (mode 0700)")
+        remove_stale(base)
+        own = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
+        cls._lock = os.open(own / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        fcntl.flock(cls._lock, fcntl.LOCK_EX)
+        cls._path = own
 
 
-def remove_stale() -> int:
-    """Remove the directories of processes that are gone; return how many there were."""
+def remove_stale(base: Path) -> int:
+    """Remove the directories that no living process holds; return how many there were."""
     count = 0
-    base = _base()
-    for entry in base.iterdir() if base.is_dir() else ():
-        pid, _, started = entry.name.partition("-")
-        if pid.isdigit() and _start_time(int(pid)) != started:
-            shutil.rmtree(entry, ignore_errors=True)
+    for entry in base.iterdir():
+        if OWN_NAME.fullmatch(entry.name) and _private(entry) and _is_stale(entry):
+            _remove(entry)
             count += 1
     return count
+
+
+def _is_stale(directory: Path) -> bool:
+    try:
+        lock = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return time.time() - directory.stat().st_mtime > UNLOCKED_SECONDS
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    finally:
+        os.close(lock)
+    return True
+
+
+def _remove(directory: Path) -> None:
+    """Remove what is ours in a directory, and it if nothing else is there."""
+    for entry in directory.iterdir():
+        if entry.name == "lock" or stat.S_ISSOCK(entry.lstat().st_mode):
+            with contextlib.suppress(OSError):
+                entry.unlink()
+    with contextlib.suppress(OSError):
+        directory.rmdir()
 
 
 def take_path(path: Path) -> None:
@@ -70,6 +126,8 @@ def take_path(path: Path) -> None:
 
     Raises StateError when it is too long, is no socket, or somebody listens there.
     """
+    if b"\0" in os.fsencode(path):
+        raise StateError(f"a socket path has no NUL byte: {str(path)!r}")
     if len(os.fsencode(path)) > PATH_LIMIT:
         raise StateError(f"a socket path has at most {PATH_LIMIT} bytes: {path}")
     if not path.parent.is_dir():
@@ -105,14 +163,11 @@ class SwitchInterval:
     def want(cls, who: object, seconds: float | None) -> None:
         """Register (or with None withdraw) the wish of ``who``."""
         with cls._lock:
+            wishes = {key: wish for key, wish in cls._wishes.items() if key != id(who)}
+            if seconds is not None:
+                wishes[id(who)] = seconds
             if not cls._wishes:
                 cls._before = sys.getswitchinterval()
-            idle = not cls._wishes
-            if seconds is None:
-                cls._wishes.pop(id(who), None)
-            else:
-                cls._wishes[id(who)] = seconds
-            if cls._wishes:
-                sys.setswitchinterval(min([cls._before, *cls._wishes.values()]))
-            elif not idle:
-                sys.setswitchinterval(cls._before)
+            if wishes or cls._wishes:
+                sys.setswitchinterval(min([cls._before, *wishes.values()]))
+            cls._wishes = wishes

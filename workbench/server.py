@@ -6,79 +6,34 @@ leaves the device as it is and the server listening. States::
 
     idle ── start ──▶ listening ◀── client ──▶ attached ── stop ──▶ stopped
                           └────────── the socket failed ──────────▶ failed
+
+"paused" is listening or attached with the gate closed: the guest waits at its next access.
 """
 
 import atexit
 import contextlib
 import errno
 import os
-import select
 import socket
-import struct
 import threading
-import weakref
-from collections import deque
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any, overload
+import time
+from typing import Any, ClassVar
 
 from .device import Device
 from .engine import ffi, lib
 from .errors import StateError
-from .runtime import SwitchInterval, remove_stale, socket_directory, take_path
+from .listener import Listener, peer_name
+from .runtime import SwitchInterval
 from .session import Refused, Session
-from .wire import WireMessage, describe
+from .trace import WireTrace
 
-__all__ = ["Server", "WireTrace"]
+__all__ = ["Server"]
 
-SWITCH_INTERVAL = 5e-5  #: seconds; hooks then wait 0.2 ms (p99) for a busy cell instead of 5 ms
+SWITCH_INTERVAL = 5e-5  #: seconds; a hook then waits about 0.3 ms for a busy cell instead of 5 ms
 JOIN_SECONDS = 5.0
-TRACE_MESSAGES = 10_000
 TRACE_BYTES = 4096  # kept of one message: more is only data
 
-_serving: dict[str, "weakref.ref[Server]"] = {}  # by device name: the same name replaces
-
-
-class WireTrace:
-    """Every message of the wire, newest last, at most 10,000: decoded when looked at."""
-
-    def __init__(self) -> None:
-        self._kept: deque[tuple[int, bool, bytes, int, int]] = deque(maxlen=TRACE_MESSAGES)
-
-    def add(self, from_server: bool, data: bytes, nfds: int, length: int) -> None:
-        """Keep a message, or its beginning if it is shorter than ``length``, with the time (ns)."""
-        self._kept.append((lib.wb_clock(), from_server, data, nfds, length))
-
-    def __len__(self) -> int:
-        return len(self._kept)
-
-    def __iter__(self) -> Iterator[WireMessage]:
-        for _, from_server, data, nfds, length in list(self._kept):
-            yield describe(data, from_server, nfds, length)
-
-    @overload
-    def __getitem__(self, index: int) -> WireMessage: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> list[WireMessage]: ...
-
-    def __getitem__(self, index: int | slice) -> WireMessage | list[WireMessage]:
-        if isinstance(index, slice):
-            return list(self)[index]
-        _, from_server, data, nfds, length = self._kept[index]
-        return describe(data, from_server, nfds, length)
-
-    def clear(self) -> None:
-        """Forget them."""
-        self._kept.clear()
-
-    def __repr__(self) -> str:
-        kept = list(self._kept)
-        lines = (
-            f"{(at - kept[0][0]) / 1e6:12.3f} ms  {message}"
-            for (at, *_), message in zip(kept, self, strict=False)
-        )
-        return "\n".join(lines) or "<no messages traced: serve(trace=True)>"
+_running: dict[str, "Server"] = {}  # by device name, as long as the thread is there
 
 
 class Server:
@@ -86,9 +41,12 @@ class Server:
 
     ``path`` is the socket (default: in a private directory, named after the device). ``trace=True``
     keeps every message in ``trace``. ``switch_interval`` (seconds, None: leave alone) is what
-    ``sys.setswitchinterval`` is lowered to while the device has Python hooks.
-    ``error`` says why it failed.
+    ``sys.setswitchinterval`` is lowered to while the device has Python hooks; ValueError if not positive.
+    ``client`` says who is attached ("pid 1234 (qemu-system-x86_64)"), ``error`` why it failed.
     """
+
+    #: Held while a server starts or is taken over; re-entrant.
+    starting: ClassVar[Any] = threading.RLock()
 
     def __init__(
         self,
@@ -98,16 +56,18 @@ class Server:
         trace: bool = False,
         switch_interval: float | None = SWITCH_INTERVAL,
     ) -> None:
+        if switch_interval is not None and not 0 < switch_interval < 60:
+            raise ValueError(f"switch_interval is seconds above 0 or None, not {switch_interval!r}")
         self.device = device
         self.paused = False
-        self._phase = "idle"
         self.error: BaseException | None = None
-        self.client: str | None = None  #: who is attached: "pid 1234 (qemu-system-x86)"
+        self.client: str | None = None
         self.trace = WireTrace()
+        self.wanted = os.path.abspath(os.fsdecode(path)) if path is not None else None
+        self._path = self.wanted or ""
         self._tracing = trace
         self._interval = switch_interval
-        self._wanted = Path(path) if path is not None else None
-        self._path = self._wanted
+        self._phase = "idle"
         self._owner = os.getpid()
         self._changed = threading.Condition(threading.RLock())
         self._stopping = False
@@ -122,18 +82,13 @@ class Server:
     @classmethod
     def serving(cls, name: str) -> "Server | None":
         """Return the server of the device of that name, if one runs in this process."""
-        server = _serving.get(name, lambda: None)()
+        server = _running.get(name)
         return server if server is not None and server.running else None
 
     @property
     def path(self) -> str:
         """The socket's path."""
-        return os.fspath(self._path) if self._path else ""
-
-    @property
-    def wanted(self) -> str | None:
-        """The path that was asked for; None: a private directory."""
-        return os.fspath(self._wanted) if self._wanted is not None else None
+        return self._path
 
     @property
     def running(self) -> bool:
@@ -143,50 +98,66 @@ class Server:
     # -- life --
 
     def start(self) -> None:
-        """Listen and serve from a daemon thread.
+        """Listen and serve from a daemon thread; ``device.server`` is this server then.
 
-        Raises StateError when the socket's path is taken, too long, or not private.
+        Raises StateError when the socket's path is taken, too long, or not private, or another server
+        serves the device.
         """
-        remove_stale()
-        self._path = self._wanted or socket_directory() / f"{_file_name(self.device.name)}.sock"
-        take_path(self._path)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        os.fchmod(self._listener.fileno(), 0o600)  # before bind: the file is born with this mode
-        try:
-            self._listener.bind(self.path)
-            self._listener.listen(4)
-        except OSError as error:
-            self._listener.close()
-            raise StateError(f"cannot listen at {self.path}: {error.strerror}") from error
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.device._core.server = self
-        lib.wb_serve_trace(self.device._core.handle, int(self._tracing))
-        self.device.hooks.on_change = self._tune
-        self._tune()
-        self._set("listening")
-        _serving[self.device.name] = weakref.ref(self)
-        atexit.register(self.stop)
-        self._thread = threading.Thread(target=self._run, name=f"workbench {self.device.name}", daemon=True)
-        self._thread.start()
+        with self.starting:
+            other = self.device.server
+            if other is not None and other.running:
+                raise StateError(f"{self.device.name} is served at {other.path} already")
+            self._listener = Listener(self.device.name, self.wanted)
+            self._path = self._listener.path
+            self._thread = threading.Thread(
+                target=self._run, name=f"workbench {self.device.name}", daemon=True
+            )
+            core = self.device._core
+            lib.wb_serve_trace(core.handle, int(self._tracing))
+            lib.wb_gate_abandon(core.handle, 0)
+            core.server = self.device.server = self
+            core.hooks.on_change = self._tune
+            self._set("listening")
+            _running[self.device.name] = self
+            try:
+                self._tune()
+                self._thread.start()
+            except BaseException:
+                self._end("failed")
+                raise
 
-    def stop(self) -> None:
-        """Stop serving, drop the client, remove the socket. May be repeated, and called by a hook."""
-        with self._changed:  # the thread closes _wake under the same lock
-            if not self.running:
+    def stop(self, timeout: float = JOIN_SECONDS) -> None:
+        """Stop serving, drop the client, remove the socket. May be repeated, and called by a hook.
+
+        Raises StateError naming the hook that has not returned within ``timeout`` seconds; its socket is
+        gone nevertheless, and the thread ends with it.
+        """
+        self._leave()
+        hooks = self.device.hooks
+        if self._phase == "idle" or hooks.running_here or threading.current_thread() is self._thread:
+            return
+        self._thread.join(timeout)
+        if self._thread.is_alive():
+            self._listener.unlink()
+            hook = hooks.stalls.running
+            name = hook.key if hook is not None else "a hook"
+            raise StateError(
+                f"{self.device.name}: {name} has not returned for {timeout:g} s; the socket is gone"
+            )
+
+    def _leave(self) -> None:
+        """Ask the thread to end."""
+        with self._changed:  # the thread closes the listener under the same lock
+            if not self.running or self._stopping:
                 return
             self._stopping = True
-            os.eventfd_write(self._wake, 1)
+            self._listener.wake()
             connection = self._connection
+        lib.wb_gate_abandon(self.device._core.handle, 1)
         self.resume()
         if connection is not None:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
-        if threading.current_thread() is not self._thread:
-            self._thread.join(JOIN_SECONDS)
-            if self._thread.is_alive():
-                raise StateError(
-                    f"{self.device.name}: a hook has not returned for {JOIN_SECONDS:g} s; still stopping"
-                )
 
     # -- control --
 
@@ -218,19 +189,25 @@ class Server:
             self.paused = closed
             self._changed.notify_all()
 
-    def expect(self, path: str | None, options: dict[str, Any]) -> None:
-        """Check that this running server is what a second ``serve()`` asks for; StateError if not."""
-        if path is not None and os.fspath(path) != self.path:
+    def expect(
+        self, path: str | os.PathLike[str] | None, trace: bool | None, switch_interval: float | None
+    ) -> None:
+        """Make this running server what a second ``serve()`` asks for; StateError when the path differs."""
+        if path is not None and os.path.abspath(os.fsdecode(path)) != self.path:
             raise StateError(f"{self.device.name} is served at {self.path} already: stop that server first")
-        if "trace" in options:
-            self._tracing = bool(options["trace"])
-            lib.wb_serve_trace(self.device._core.handle, int(self._tracing))
+        if trace is not None:
+            self._tracing = trace
+            lib.wb_serve_trace(self.device._core.handle, int(trace))
+        if switch_interval is not None:
+            self._interval = switch_interval
+            self._tune()
 
     def wait_listening(self, timeout: float = 5.0) -> None:
         """Wait until the last client is gone. Raises StateError naming it after ``timeout`` seconds."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._phase != "attached", timeout):
-                raise StateError(f"{self.device.name} is in use by {self.client}: detach it first (guest.disconnect(), or close the VM)")
+                way_out = "detach it first (guest.disconnect(), or close the VM)"
+                raise StateError(f"{self.device.name} is in use by {self.client}: {way_out}")
         if self._phase != "listening":
             raise StateError(f"the server of {self.device.name} is {self.state}: call serve() again")
 
@@ -240,9 +217,9 @@ class Server:
             if not self._changed.wait_for(lambda: self._phase == "attached", timeout):
                 raise TimeoutError(f"no client came to {self.path} within {timeout:g} s")
 
-    def _set(self, state: str, client: str | None = None) -> None:
+    def _set(self, phase: str, client: str | None = None) -> None:
         with self._changed:
-            self._phase, self.client = state, client
+            self._phase, self.client = phase, client
             self._changed.notify_all()
 
     def _tune(self) -> None:
@@ -253,49 +230,45 @@ class Server:
 
     def _run(self) -> None:
         try:
-            while self._wait_for_client():
-                self._serve_one()
+            while (connection := self._listener.accept()) is not None:
+                self._serve(connection)
+                if self._stopping:
+                    break
             self._end("stopped")
         except BaseException as error:
             self.error = error
             self.device.logger.error("the server of %s failed: %r", self.device.name, error)
             self._end("failed")
 
-    def _wait_for_client(self) -> bool:
-        poller = select.poll()
-        poller.register(self._listener, select.POLLIN)
-        poller.register(self._wake, select.POLLIN)
-        poller.poll()
-        return not self._stopping
-
-    def _serve_one(self) -> None:
-        connection, _ = self._listener.accept()
+    def _serve(self, connection: socket.socket) -> None:
         with connection:
-            self._connection = connection
-            self._session = Session(self.device._core)
-            self._set("attached", _peer(connection))
-            if not self._stopping:  # else stop() may have missed this connection
+            with self._changed:
+                self._connection = connection
+                self._session = session = Session(self.device._core)
+                self._set("attached", peer_name(connection))
+                stopping = self._stopping
+            if not stopping:
                 lib.wb_serve(self.device._core.handle, connection.fileno())
-            self._connection = None
-        if self._session.accepted is not None:
+            with self._changed:
+                self._connection = None
+            with contextlib.suppress(OSError):  # a forked child may hold the socket open too
+                connection.shutdown(socket.SHUT_RDWR)
+        if session.accepted is not None:
             self.device.hooks.event("on_detach", self.device.on_detach)
         if not self._stopping:
             self._set("listening")
 
-    def _end(self, state: str) -> None:
-        self._stopping = True
-        self._tune()
-        self.device.hooks.on_change = lambda: None
-        self._listener.close()
-        with contextlib.suppress(OSError):
-            Path(self.path).unlink()
-        if self._wanted is None:
-            with contextlib.suppress(OSError):  # other devices' sockets may be there still
-                Path(self.path).parent.rmdir()
-        atexit.unregister(self.stop)
+    def _end(self, phase: str) -> None:
         with self._changed:
-            os.close(self._wake)
-            self._set(state)
+            self._stopping = True
+            try:
+                self._listener.close()
+                self.device.hooks.on_change = lambda: None
+                self._tune()
+            finally:
+                if _running.get(self.device.name) is self:
+                    del _running[self.device.name]
+                self._set(phase)
 
     # -- upcalls, on the server's thread --
 
@@ -332,20 +305,16 @@ class Server:
         return f"<Server of {self.device.name}: {self.state}{who} at {self.path}>"
 
 
-def _file_name(name: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)[:40]
-
-
-def _peer(connection: socket.socket) -> str:
-    """Name the process at the other end: pid and command."""
-    pid = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
-    try:
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return f"pid {pid}"
-    # A relocated QEMU is started by its own loader, whose options come first.
-    program = next((word for word in words if "/ld-" not in word and "qemu" in word.rpartition("/")[2]), words[0])
-    return f"pid {pid} ({program.rpartition('/')[2]})"
+@atexit.register
+def _stop_all() -> None:
+    """Stop every server when the interpreter ends: all at once, with one deadline."""
+    servers = [server for server in list(_running.values()) if server.running]
+    for server in servers:
+        server._leave()
+    deadline = time.monotonic() + JOIN_SECONDS / 2
+    for server in servers:
+        server._thread.join(max(0.0, deadline - time.monotonic()))
+        server._listener.unlink()
 
 
 @ffi.def_extern(error=-errno.EIO)  # our own fault: answered, then closed

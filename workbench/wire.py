@@ -26,6 +26,9 @@ from .protocol import (
     VERSION,
     Command,
     MessageFlag,
+    command_name,
+    irq_name,
+    region_name,
 )
 
 __all__ = ["WireMessage", "describe"]
@@ -88,8 +91,9 @@ def describe(message: bytes, from_server: bool, nfds: int = 0, length: int | Non
     if kept_part:  # then what is missing is our doing
         odd = [one for one in odd if not one.startswith(_LENGTH_REMARKS)]
     text = f"refused with {protocol.errno_name(error)}" if flags & MessageFlag.ERROR else ""
+    name, words = command_name(command), _flags(flags)
     return WireMessage(
-        from_server, number, command, _name(command), _flags(flags), size, nfds, text, fields, tuple(odd)
+        from_server, number, command, name, words, size, nfds, text, fields, tuple(odd)
     )
 
 
@@ -106,10 +110,6 @@ def _odd_header(message: bytes, size: int, flags: int) -> list[str]:
     if flags & MessageFlag.ERROR and not flags & MessageFlag.REPLY:
         odd.append("an error that is no reply")
     return odd
-
-
-def _name(command: int) -> str:
-    return Command(command).name if command in set(Command) else f"command {command}"
 
 
 def _flags(flags: int) -> str:
@@ -179,7 +179,7 @@ def _device_info(payload: bytes, reply: bool, odd: list[str]) -> Fields:
 def _region_info(payload: bytes, reply: bool, odd: list[str]) -> Fields:
     argsz, flags, index, _, size, offset = _unpack(REGION_INFO, payload)
     _argsz(argsz, REGION_INFO.size, odd)
-    fields: Fields = {"region": _region(index), "argsz": argsz}
+    fields: Fields = {"region": region_name(index), "argsz": argsz}
     if not reply:
         return fields
     fields |= {"size": hex(size), "flags": _words(flags, {1: "read", 2: "write", 4: "mmap", 8: "caps"})}
@@ -194,16 +194,16 @@ def _region_info(payload: bytes, reply: bool, odd: list[str]) -> Fields:
 def _io_fds(payload: bytes, reply: bool, odd: list[str]) -> Fields:
     argsz, flags, index, count = _unpack(IO_FDS, payload)
     _argsz(argsz, IO_FDS.size, odd)
-    return {"region": _region(index), "flags": hex(flags), "count": count}
+    return {"region": region_name(index), "flags": hex(flags), "count": count}
 
 
 def _irq_info(payload: bytes, reply: bool, odd: list[str]) -> Fields:
     argsz, flags, index, count = _unpack(IRQ_INFO, payload)
     _argsz(argsz, IRQ_INFO.size, odd)
     if not reply:
-        return {"irq": _irq(index)}
+        return {"irq": irq_name(index)}
     words = {1: "eventfd", 2: "maskable", 4: "automasked", 8: "noresize"}
-    return {"irq": _irq(index), "count": count, "flags": _words(flags, words)}
+    return {"irq": irq_name(index), "count": count, "flags": _words(flags, words)}
 
 
 def _irq_set(payload: bytes, reply: bool, odd: list[str]) -> Fields:
@@ -213,7 +213,7 @@ def _irq_set(payload: bytes, reply: bool, odd: list[str]) -> Fields:
     if (flags & 7).bit_count() != 1 or (flags & 0x38).bit_count() != 1:
         odd.append("wants one kind of data and one action")
     data = {"data": payload[IRQ_SET.size :]} if len(payload) > IRQ_SET.size else {}
-    return {"irq": _irq(index), "set": _words(flags, words), "start": start, "count": count, **data}
+    return {"irq": irq_name(index), "set": _words(flags, words), "start": start, "count": count, **data}
 
 
 def _region_read(payload: bytes, reply: bool, odd: list[str]) -> Fields:
@@ -230,7 +230,7 @@ def _region_write(payload: bytes, reply: bool, odd: list[str]) -> Fields:
 
 def _region_access(payload: bytes) -> Fields:
     offset, index, count = _unpack(REGION_ACCESS, payload)
-    return {"at": f"{_region(index)}+{offset:#x}", "count": count}
+    return {"at": f"{region_name(index)}+{offset:#x}", "count": count}
 
 
 def _dma_access(payload: bytes, reply: bool, odd: list[str]) -> Fields:
@@ -249,7 +249,7 @@ def _write_multi(payload: bytes, reply: bool, odd: list[str]) -> Fields:
     writes = []
     for at in range(min(count, room, SHOWN_WRITES)):
         offset, index, size, data = MULTI_WRITE.unpack_from(payload, MULTI_COUNT.size + at * MULTI_WRITE.size)
-        writes.append(f"{_region(index)}+{offset:#x}:{data[: min(size, 8)].hex()}")
+        writes.append(f"{region_name(index)}+{offset:#x}:{data[: min(size, 8)].hex()}")
     return {"writes": count, "first": writes}
 
 
@@ -287,11 +287,3 @@ def _words(bits: int, names: dict[int, str]) -> str:
 def _argsz(argsz: int, needed: int, odd: list[str]) -> None:
     if argsz < needed:
         odd.append(f"argsz {argsz} is less than {needed}")
-
-
-def _region(index: int) -> str:
-    return protocol.REGION_NAMES[index] if index < len(protocol.REGION_NAMES) else f"region {index}"
-
-
-def _irq(index: int) -> str:
-    return protocol.IRQ_NAMES[index] if index < len(protocol.IRQ_NAMES) else f"index {index}"

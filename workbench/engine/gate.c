@@ -47,3 +47,10 @@ int wb_gate_waiting(wb_device *device)
     wb_unlock(device);
     return waiting;
 }
+
+void wb_gate_abandon(wb_device *device, int on)
+{
+    wb_lock(device);
+    device->abandoned = on != 0;
+    wb_unlock(device);
+}

@@ -84,7 +84,7 @@ struct wb_device {
     pthread_cond_t gate;        /* gate.c */
     int paused;                 /* read without the lock */
     uint32_t steps;             /* accesses that may pass a closed gate */
-    uint8_t at_gate;
+    uint8_t at_gate, abandoned;
 
     uint8_t *in, *out;          /* server.c */
     uint32_t max_transfer;

@@ -277,9 +277,10 @@ static void call_hook(struct access *access, uint64_t offset, uint32_t size, uin
     wb_access told = {
         .offset = offset, .value = value, .old = old, .size = size, .region = access->record.region,
         .origin = access->record.origin, .write = access->record.kind == WB_KIND_WRITE,
+        .flags = WB_HOOK_FAILED,                /* until the callee says otherwise */
     };
 
-    if (!device->upcalls.hook)
+    if (!device->upcalls.hook || (device->abandoned && told.origin == WB_GUEST))
         return;
     wb_unlock(device);
     told.time = wb_clock();

@@ -128,7 +128,7 @@ typedef struct {
     uint8_t spare;
     uint64_t time;          /* ns, wb_clock(), when Python was asked: what passes until it runs is waiting */
     uint16_t revision;      /* out: of the hook that ran */
-    uint16_t flags;         /* out: WB_HOOK_RAN, WB_HOOK_FAILED */
+    uint16_t flags;         /* out: WB_HOOK_RAN, WB_HOOK_FAILED; in: the latter, for callees that fail */
 } wb_access;
 
 /* A message that is not hot. Payload and fds are valid during the call only. */
@@ -258,6 +258,8 @@ int wb_dma_unmap(wb_device *device, uint64_t iova, uint64_t size, int all);
 int wb_dma_read(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size, uint32_t origin);
 int wb_dma_write(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t size, uint32_t origin);
 /* By IOVA; returns how many there are. */
+/* A copy from the guest for displays: no record, and bus master need not be on. */
+int wb_dma_peek(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size);
 uint32_t wb_dma_list(wb_device *device, wb_dma_range *ranges, uint32_t room);
 
 /* ---- gate.c: pause and step ---- */
@@ -265,6 +267,7 @@ uint32_t wb_dma_list(wb_device *device, wb_dma_range *ranges, uint32_t room);
 void wb_gate_pause(wb_device *device, int on);              /* 1: the guest's next region access waits */
 void wb_gate_step(wb_device *device, uint32_t accesses);    /* lets so many pass while paused */
 int wb_gate_waiting(wb_device *device);                     /* 1: an access waits now */
+void wb_gate_abandon(wb_device *device, int on);            /* 1: guests are answered without hooks: we stop */
 
 /* ---- server.c: the loop ---- */
 

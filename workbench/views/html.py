@@ -15,7 +15,7 @@ from ..handles import BlockHandle, RegisterHandle
 from ..log import LogView
 from ..registers import Bar
 
-__all__ = ["device_card", "device_text", "log_table", "register_card"]
+__all__ = ["block_card", "block_text", "device_card", "device_text", "log_table", "register_card"]
 
 _OPEN = 16  # registers up to which a block is shown unfolded
 _LINES = 64  # registers of a block that the plain text lists
@@ -38,6 +38,7 @@ STYLE = """<style>
 .wb summary{cursor:pointer;font-weight:600}
 .wb pre{margin:2px 0 6px 0;padding:4px 8px;white-space:pre-wrap}
 .wb pre{border-left:3px solid var(--jp-error-color1,#d62728)}
+.wb pre.s{border-left:0}
 </style>"""
 
 
@@ -62,10 +63,13 @@ class Summary(NamedTuple):
     wrong: bool = False
 
 
-def device_card(device: Device) -> str:
-    """Return the device as HTML: identity, BARs, registers, interrupts, server, hook errors, log."""
+def device_card(device: Device, rows: int = _ROWS) -> str:
+    """Return the device as HTML: identity, BARs, registers, interrupts, server, hook errors, log.
+
+    ``rows``: registers of a block that are listed.
+    """
     lines = "".join(_line(line) for line in _summaries(device))
-    blocks = "".join(_block_html(block) for block in _blocks(device))
+    blocks = "".join(_block_html(block, rows) for block in _blocks(device))
     failures = "".join(f"<pre>{escape(text)}</pre>" for text in _failures(device))
     about = escape(_first_line(type(device)))
     head = f'<span class="h">{escape(device.name)}</span> <span class="d">{about}</span>'
@@ -82,6 +86,16 @@ def device_text(device: Device) -> str:
         lines.append(f"  {block.description.name}")
         lines += _columns(_rows(block, _LINES), _count(block))
     return "\n".join(lines)
+
+
+def block_card(block: BlockHandle, rows: int = _ROWS) -> str:
+    """Return the registers of one block as HTML, at most so many rows."""
+    return f'<div class="wb">{STYLE}{_block_html(block, rows)}</div>'
+
+
+def block_text(block: BlockHandle) -> str:
+    """Return the registers of one block as plain text, at most 64 lines."""
+    return "\n".join([f"  {block.description.name}", *_columns(_rows(block, _LINES), _count(block))])
 
 
 def register_card(register: RegisterHandle) -> str:
@@ -158,7 +172,7 @@ def _server(device: Device) -> str:
     server = device.server
     if server is None:
         return "not served: dev.serve() starts it"
-    return f"{server.state} on {server.path}"
+    return f"{server.state}: {server.error!r}" if server.error else f"{server.state} on {server.path}"
 
 
 def _failures(device: Device) -> list[str]:
@@ -195,7 +209,8 @@ def _row(register: RegisterHandle) -> Row:
 
 def _answers(register: RegisterHandle) -> str:
     found = [(slot, register.hook(slot)) for slot in ("read", "write")]
-    said = [f"on_{slot} rev {hook.revision}" for slot, hook in found if hook]
+    own = [(slot, hook) for slot, hook in found if hook and hook.name == register.name]
+    said = [f"on_{slot} rev {hook.revision}" for slot, hook in own]
     return "Python " + ", ".join(said) if said else "C"
 
 
@@ -212,12 +227,12 @@ def _line(line: Summary) -> str:
     return f'<tr><td class="d">{escape(line.topic)}</td><td{mark}>{text}</td></tr>'
 
 
-def _block_html(block: BlockHandle) -> str:
-    rows, count = _rows(block, _ROWS), _count(block)
+def _block_html(block: BlockHandle, most: int) -> str:
+    rows, count = _rows(block, most), _count(block)
     titles = ["offset", "register", "mode", "value", "fields", "reset", "answered by", "meaning"]
     name = block.description.name
     unfolded = " open" if count <= _OPEN and name != "config" else ""
-    head = f"{escape(name)} <span class='d'>{_size(len(block))}, {count} registers</span>"
+    head = f"{escape(name)} <span class='d'>{_size(block.size)}, {count} registers</span>"
     more = f"<div class='d'>… and {count - len(rows)} more</div>" if count > len(rows) else ""
     return f"<details{unfolded}><summary>{head}</summary>{_table(titles, rows)}{more}</details>"
 

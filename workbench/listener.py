@@ -1,0 +1,115 @@
+"""Listener: the socket that clients connect to, from its file's birth to its removal."""
+
+import contextlib
+import errno
+import hashlib
+import os
+import select
+import socket
+from pathlib import Path
+
+from .errors import StateError
+from .runtime import SocketDirectory, take_path
+
+__all__ = ["Listener", "peer_name"]
+
+BACKLOG = 4
+#: What accept() may fail with for a while: no descriptors or memory left, or the client is gone already.
+PASSING = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ECONNABORTED, errno.EINTR}
+RETRY_MS = 100
+NAME_BYTES = 40
+
+
+class Listener:
+    """A listening UNIX socket of mode 0600 at ``path``, or in this process's own directory, named ``name``.
+
+    Raises StateError when the path is taken, too long, or not private.
+    """
+
+    def __init__(self, name: str, path: str | None) -> None:
+        self._private = path is None
+        self.path = path if path is not None else str(SocketDirectory.take() / f"{file_name(name)}.sock")
+        self._wake = -1
+        self._socket: socket.socket | None = None
+        try:
+            take_path(Path(self.path))
+            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+            self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            os.fchmod(self._socket.fileno(), 0o600)  # before bind: the file is born with this mode
+            self._socket.bind(self.path)
+            self._identity = self._inode()
+            self._socket.listen(BACKLOG)
+        except OSError as error:
+            self.close()
+            raise StateError(f"cannot listen at {self.path}: {error.strerror}") from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _inode(self) -> tuple[int, int] | None:
+        try:
+            status = os.lstat(self.path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def accept(self) -> socket.socket | None:
+        """Return the next client's connection; None after ``wake()``. Passing shortages are waited out."""
+        assert self._socket is not None
+        poller = select.poll()
+        poller.register(self._wake, select.POLLIN)
+        poller.register(self._socket, select.POLLIN)
+        while True:
+            if any(fd == self._wake for fd, _ in poller.poll()):
+                return None
+            try:
+                return self._socket.accept()[0]
+            except OSError as error:
+                if error.errno not in PASSING:
+                    raise
+                select.select([self._wake], [], [], RETRY_MS / 1000)
+
+    def wake(self) -> None:
+        """End ``accept()``, from any thread."""
+        if self._wake >= 0:
+            os.eventfd_write(self._wake, 1)
+
+    def unlink(self) -> None:
+        """Take the socket's name away, if it is still this socket's; nobody can connect any more."""
+        if self._socket is not None and self._inode() == getattr(self, "_identity", ()):
+            with contextlib.suppress(OSError):
+                os.unlink(self.path)
+
+    def close(self) -> None:
+        """Remove the socket, and the private directory with its last user. May be repeated."""
+        self.unlink()
+        if self._socket is not None:
+            self._socket.close()
+        if self._wake >= 0:
+            os.close(self._wake)
+        if self._private:
+            SocketDirectory.give()
+        self._socket, self._wake, self._private = None, -1, False
+
+
+def file_name(name: str) -> str:
+    """Return a device's name as a file name of at most 49 bytes; names that differ stay different."""
+    plain = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "-_") else "_" for letter in name
+    )
+    if plain == name and len(name) <= NAME_BYTES:
+        return name
+    return f"{plain[:NAME_BYTES]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def peer_name(connection: socket.socket) -> str:
+    """Name the process at the other end: pid and program; what it says of itself is not trusted."""
+    pid = int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little")
+    try:
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return f"pid {pid}"
+    # A relocated QEMU is started by its own loader, whose options come first.
+    names = [word.rpartition("/")[2] for word in words]
+    program = next((name for name in names if name.startswith("qemu-system")), names[0])
+    return f"pid {pid} ({program[:NAME_BYTES]})"
