@@ -1,32 +1,15 @@
 """Fixtures for every test: a small device, a guest on it, and nothing left behind afterwards."""
 
 import gc
-import glob
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
+from leaks import open_files, sockets
 
 import workbench as wb
-
-
-def _fds() -> dict[int, str]:
-    found = {}
-    for name in os.listdir("/proc/self/fd"):
-        try:
-            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
-        except OSError:
-            continue  # the descriptor of the listing itself
-    return found
-
-
-def _sockets() -> set[str]:
-    roots = [f"{tempfile.gettempdir()}/workbench-{os.getuid()}"]
-    roots += [f"{root}/workbench" for root in [os.environ.get("XDG_RUNTIME_DIR")] if root]
-    return {name for root in roots for name in glob.glob(f"{root}/{os.getpid()}-*/*")}
 
 
 def _settle(threads: set[threading.Thread]) -> set[threading.Thread]:
@@ -41,15 +24,15 @@ def _settle(threads: set[threading.Thread]) -> set[threading.Thread]:
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a file descriptor, a thread or a socket file behind."""
-    fds, threads, sockets = _fds(), set(threading.enumerate()), _sockets()
+    fds, threads, files = open_files(), set(threading.enumerate()), set(sockets(os.getpid()))
     yield
     left = [f"thread {thread.name}" for thread in _settle(threads)]
-    extra = {fd: name for fd, name in _fds().items() if fds.get(fd) != name}
+    extra = {fd: name for fd, name in open_files().items() if fds.get(fd) != name}
     if extra:
         gc.collect()  # a failed test's traceback, or a cycle, may still hold one
-        extra = {fd: name for fd, name in _fds().items() if fds.get(fd) != name}
+        extra = {fd: name for fd, name in open_files().items() if fds.get(fd) != name}
     left += [f"fd {fd}: {name}" for fd, name in extra.items()]
-    left += [f"file {name}" for name in _sockets() - sockets]
+    left += [f"file {name}" for name in set(sockets(os.getpid())) - files]
     if left:
         pytest.fail(f"left behind: {', '.join(left)}")
 

@@ -1,14 +1,16 @@
 """A small device that shows one of everything, and helpers for talking to it message by message."""
 
 import contextlib
+import errno
 import os
+import socket
 from collections.abc import Iterator, Sequence
 
 import pytest
 
 import workbench as wb
 from workbench import protocol
-from workbench.client.link import Link, respond_nothing
+from workbench.client.link import Link
 from workbench.protocol import Command, IrqSet
 
 
@@ -29,6 +31,11 @@ class Sample(wb.Device):
     class bar2(wb.Bar, size=8, kind="io"):
         PORT = wb.Register(0x00, width=8)
         OTHER = wb.Register(0x01, width=8, mode="ro", reset=0x5A)
+
+
+def respond_nothing(command: int, payload: bytes) -> bytes:
+    """Refuse every command of the device, as a client without memory does."""
+    raise wb.ProtocolError("not implemented", errno.ENOSYS)
 
 
 @contextlib.contextmanager
@@ -59,9 +66,10 @@ def refusal(guest: wb.Client | Link, command: int, payload: bytes = b"", fds: Se
     return caught.value.code
 
 
-def fds_of_process() -> int:
-    """How many file descriptors this process (guest and server) has."""
-    return len(os.listdir("/proc/self/fd"))
+def shut_down(end: wb.Client | Link, how: int) -> None:
+    """Shut down a guest's socket behind its back: socket.SHUT_RD, SHUT_WR."""
+    with socket.socket(fileno=os.dup(end.fileno())) as connection:
+        connection.shutdown(how)
 
 
 def map_payload(iova=0, size=4096, *, flags=3, offset=0, argsz=32) -> bytes:

@@ -5,7 +5,8 @@ import gc
 import threading
 
 import pytest
-from sample import Sample, fds_of_process
+from leaks import open_fds
+from sample import Sample
 
 import workbench as wb
 from workbench.protocol import DeviceFlag, IrqFlag, RegionFlag
@@ -281,11 +282,11 @@ def test_a_guest_starts_a_stopped_server_again_where_it_was(device, own_path, tm
 def test_many_guests_one_after_the_other(device):
     with device.connect() as guest:
         guest.memory[0] = 1
-        before = fds_of_process()
+        before = open_fds()
     for _ in range(30):
         with device.connect() as guest:
             guest.memory[0] = 1
-            assert fds_of_process() == before
+            assert open_fds() == before
             assert guest.bar0.read32(0x10) == 0xC0FFEE
 
 

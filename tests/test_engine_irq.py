@@ -5,7 +5,8 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from engine_kit import Engine, irqs, open_fds
+from engine_kit import Engine, irqs
+from leaks import open_fds
 
 from workbench.engine import ffi, lib
 

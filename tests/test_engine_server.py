@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from engine_kit import HEADER, Engine, Wire, access, irqs, message, open_fds
+from engine_kit import HEADER, Engine, Wire, access, irqs, message
+from leaks import open_fds
 
 from workbench.engine import ffi, lib
 

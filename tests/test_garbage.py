@@ -8,16 +8,17 @@ import socket
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from leaks import open_fds
 from sample import (
     TRIGGER_EVENTFD,
     access,
     eventfds,
-    fds_of_process,
     irq_payload,
     link_to,
     map_payload,
     memory_file,
     open_link,
+    shut_down,
     unmap_payload,
 )
 
@@ -37,7 +38,7 @@ FUZZ = settings(
 
 def drain(link: Link) -> int:
     """End our side and hear the server out; every answer is a whole message. Returns how many."""
-    link._socket.shutdown(socket.SHUT_WR)
+    shut_down(link, socket.SHUT_WR)
     count = 0
     while True:
         try:
@@ -73,7 +74,7 @@ def still_works(device) -> None:
 def settled(device) -> int:
     """How many descriptors there are while a plain client is attached: all before it are gone then."""
     with open_link(device):
-        return fds_of_process()
+        return open_fds()
 
 
 @pytest.mark.slow
@@ -191,7 +192,7 @@ def test_a_client_that_dies_unread_answers_leave_a_server_that_listens(device):
         for upto in range(0, LENGTH, 7):
             with link_to(device) as link:
                 play(link, upto, file, event)
-                link._socket.shutdown(socket.SHUT_RD)
+                shut_down(link, socket.SHUT_RD)
             assert settled(device) == before, f"after {upto} bytes"
     still_works(device)
 

@@ -4,7 +4,8 @@ import errno
 import os
 
 import pytest
-from sample import fds_of_process, map_payload, memory_file, refusal, unmap_payload
+from leaks import open_fds
+from sample import map_payload, memory_file, refusal, unmap_payload
 
 from workbench import protocol
 from workbench.protocol import DMA_MAP, Command
@@ -97,9 +98,9 @@ def test_longer_argsz_and_payloads_are_taken(guest):
 )
 def test_a_bad_map_is_refused_and_its_file_closed(guest, payload):
     with memory_file() as fd:
-        before = fds_of_process()
+        before = open_fds()
         assert refusal(guest, MAP, payload, [fd]) == errno.EINVAL
-        assert fds_of_process() == before
+        assert open_fds() == before
 
 
 @pytest.mark.parametrize("kind", ["eventfd", "pipe", "socket", "directory", "write-only"])
@@ -107,16 +108,16 @@ def test_a_descriptor_that_is_no_memory_is_refused(guest, kind, tmp_path):
     fds = {
         "eventfd": lambda: [os.eventfd(0)],
         "pipe": lambda: list(os.pipe()),
-        "socket": lambda: [os.dup(guest._link._socket.fileno())],
+        "socket": lambda: [os.dup(guest.fileno())],
         "directory": lambda: [os.open(tmp_path, os.O_RDONLY)],
         "write-only": lambda: [os.open(tmp_path / "file", os.O_WRONLY | os.O_CREAT)],
     }[kind]()
     if kind == "write-only":
         os.ftruncate(fds[0], PAGE)
-    before = fds_of_process()
+    before = open_fds()
     try:
         assert refusal(guest, MAP, map_payload(flags=1), fds[:1]) == errno.EINVAL
-        assert fds_of_process() == before
+        assert open_fds() == before
     finally:
         for fd in fds:
             os.close(fd)
@@ -124,9 +125,9 @@ def test_a_descriptor_that_is_no_memory_is_refused(guest, kind, tmp_path):
 
 def test_two_files_are_one_too_many(guest):
     with memory_file() as one, memory_file() as two:
-        before = fds_of_process()
+        before = open_fds()
         assert refusal(guest, MAP, map_payload(), [one, two]) == errno.EINVAL
-        assert fds_of_process() == before
+        assert open_fds() == before
 
 
 OVERLAPS = [(0x1000, 0x3000), (0x2000, 0x1000), (0, 0x2000), (0x3000, 0x9000), (0, 1 << 40)]
@@ -137,31 +138,31 @@ def test_an_overlap_is_refused_and_changes_nothing(device, guest, iova, size):
     guest.enable()
     guest.memory.map(0x1000, 0x3000)
     guest.memory[0x1000:0x1004] = b"kept"
-    before = fds_of_process()
+    before = open_fds()
     assert refusal(guest, MAP, map_payload(iova, size)) == errno.EEXIST
-    assert fds_of_process() == before
+    assert open_fds() == before
     assert device.dma.read(0x1000, 4) == b"kept"
 
 
 def test_the_identical_map_again_is_a_success(device, guest):
     with memory_file() as fd:
-        before = fds_of_process()
+        before = open_fds()
         for _ in range(3):
             guest.request(MAP, map_payload(), [fd])
-        assert fds_of_process() == before + 1
+        assert open_fds() == before + 1
         unmaps(guest)
-        assert fds_of_process() == before
+        assert open_fds() == before
         assert refusal(guest, UNMAP, unmap_payload()) == errno.ENOENT
 
 
 def test_many_maps_of_one_file_keep_one_descriptor(guest):
     with memory_file(64 * PAGE) as fd:
-        before = fds_of_process()
+        before = open_fds()
         for page in range(64):
             guest.request(MAP, map_payload(page * PAGE, offset=page * PAGE), [fd])
-        assert fds_of_process() == before + 1
+        assert open_fds() == before + 1
         unmaps(guest, 0, 0, flags=2)
-        assert fds_of_process() == before
+        assert open_fds() == before
 
 
 def test_a_burst_of_maps_without_waiting_as_qemu_sends_them(guest):
@@ -222,12 +223,12 @@ def test_memory_is_gone_for_the_device_after_the_unmap(device, guest):
 
 def test_memory_of_a_client_that_left_is_closed(device):
     with device.connect() as guest:
-        before = fds_of_process()
+        before = open_fds()
         for page in range(8):
             guest.memory.map(page * PAGE, PAGE)
     device.server.wait_listening()
     with device.connect() as guest:
-        assert fds_of_process() == before
+        assert open_fds() == before
         assert refusal(guest, UNMAP, unmap_payload()) == errno.ENOENT
 
 

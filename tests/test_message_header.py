@@ -8,17 +8,18 @@ import socket
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from leaks import open_fds
 from sample import (
     TRIGGER_EVENTFD,
     access,
     eventfds,
-    fds_of_process,
     irq_payload,
     link_to,
     map_payload,
     memory_file,
     open_link,
     refusal,
+    shut_down,
 )
 
 from workbench import protocol
@@ -157,15 +158,15 @@ def test_any_way_of_cutting_messages_gives_the_same_answers(guest, cuts):
 )
 def test_file_descriptors_where_none_belong_are_refused_and_closed(guest, command):
     with eventfds(2) as fds:
-        before = fds_of_process()
+        before = open_fds()
         assert refusal(guest, command, access(count=0), fds) in (errno.EINVAL, errno.ENOTSUP)
-        assert fds_of_process() == before
+        assert open_fds() == before
 
 
 def test_file_descriptors_reach_their_message_among_others(device):
     """Messages with descriptors between messages without, all sent before any is answered."""
     with open_link(device) as link, memory_file(8192) as one, memory_file(8192) as two:
-        before = fds_of_process()
+        before = open_fds()
         link.send_raw(READ_IDENT)
         link.send_raw(protocol.pack_message(1, Command.DMA_MAP, map_payload(0, 8192)), [one])
         link.send_raw(READ_IDENT)
@@ -175,7 +176,7 @@ def test_file_descriptors_reach_their_message_among_others(device):
         headers = [link.receive().header for _ in range(6)]
         assert [header.id for header in headers] == [5, 1, 5, 2, 3, 5]
         assert not any(header.error for header in headers)
-        assert fds_of_process() == before + 2
+        assert open_fds() == before + 2
     device.server.wait_listening()
 
 
@@ -191,21 +192,21 @@ def test_file_descriptors_with_the_first_piece_of_a_cut_message(device):
 def test_more_eventfds_than_advertised_are_still_taken(device, guest):
     """cloud-hypervisor sends all at once; here they are too many for INTx, and are closed."""
     with eventfds(200) as fds:
-        before = fds_of_process()
+        before = open_fds()
         payload = irq_payload(TRIGGER_EVENTFD, count=200)
         assert refusal(guest, Command.DEVICE_SET_IRQS, payload, fds) == errno.EINVAL
-        assert fds_of_process() == before
+        assert open_fds() == before
 
 
 @pytest.mark.parametrize("cut", [0, 1, 16, 33])
 def test_a_client_that_shuts_down_inside_a_message_is_let_go(device, cut):
     with open_link(device) as link, memory_file() as fd:
-        before = fds_of_process()
+        before = open_fds()
         if cut:
             link.send_raw(protocol.pack_message(1, Command.DMA_MAP, map_payload())[:cut], [fd])
-        link._socket.shutdown(socket.SHUT_WR)
+        shut_down(link, socket.SHUT_WR)
         with pytest.raises(ProtocolError, match="gone"):
             link.receive()
     device.server.wait_listening()
-    assert fds_of_process() <= before
+    assert open_fds() <= before
     assert os.path.exists(device.server.path)

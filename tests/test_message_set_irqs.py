@@ -4,7 +4,8 @@ import errno
 import os
 
 import pytest
-from sample import DISABLE, TRIGGER_EVENTFD, eventfds, fds_of_process, irq_payload, memory_file, refusal
+from leaks import open_fds
+from sample import DISABLE, TRIGGER_EVENTFD, eventfds, irq_payload, memory_file, refusal
 
 from workbench import IrqOutcome, protocol
 from workbench.protocol import Command, IrqSet
@@ -58,29 +59,29 @@ def sets(guest, flags, fds=(), **payload) -> None:
 )
 def test_a_bad_message_is_refused_and_its_fds_closed(guest, payload, nfds):
     with eventfds(nfds) as fds:
-        before = fds_of_process()
+        before = open_fds()
         assert refusal(guest, SET, payload, fds) == errno.EINVAL
-        assert fds_of_process() == before
+        assert open_fds() == before
 
 
 def test_a_file_is_no_eventfd(guest):
     with memory_file() as fd:
-        before = fds_of_process()
+        before = open_fds()
         assert refusal(guest, SET, irq_payload(TRIGGER_EVENTFD), [fd]) == errno.EINVAL
-        assert fds_of_process() == before
+        assert open_fds() == before
 
 
 @pytest.mark.parametrize("action", [MASK, UNMASK])
 def test_an_eventfd_that_cannot_be_kept_is_not_leaked(guest, action):
     with eventfds(1) as fds:
-        before = fds_of_process()
+        before = open_fds()
         if action == MASK:
             assert refusal(guest, SET, irq_payload(EVENTFD | MASK), fds) in (errno.EINVAL, errno.ENOTSUP)
         else:
             sets(guest, EVENTFD | UNMASK, fds)
-            assert fds_of_process() == before + 1
+            assert open_fds() == before + 1
             sets(guest, EVENTFD | UNMASK)
-        assert fds_of_process() == before
+        assert open_fds() == before
 
 
 @pytest.mark.parametrize("index", range(5))
@@ -157,23 +158,23 @@ def test_the_unmask_eventfd_unmasks_as_kvm_does(device):
 
 def test_a_new_unmask_eventfd_replaces_the_old(device, guest):
     with eventfds(2) as (old, new):
-        before = fds_of_process()
+        before = open_fds()
         sets(guest, EVENTFD | UNMASK, [old])
         sets(guest, EVENTFD | UNMASK, [new])
-        assert fds_of_process() == before + 1
+        assert open_fds() == before + 1
         device.irq.assert_()
         assert guest.wait_irq() == 1
         os.eventfd_write(new, 1)
         assert guest.wait_irq() == 1
         sets(guest, DISABLE, count=0)
-        assert fds_of_process() <= before
+        assert open_fds() <= before
 
 
 def test_a_new_eventfd_replaces_the_old(device, guest):
     with eventfds(1) as (fd,):
-        before = fds_of_process()
+        before = open_fds()
         guest.arm(0, [fd])
-        assert fds_of_process() == before
+        assert open_fds() == before
         assert device.irq.trigger() == IrqOutcome.DELIVERED
         assert os.eventfd_read(fd) == 1
 
@@ -186,9 +187,9 @@ def test_arming_while_the_line_is_up_signals_at_once(device, guest):
 
 
 def test_an_eventfd_message_without_fds_takes_them_away(device, guest):
-    before = fds_of_process()
+    before = open_fds()
     sets(guest, TRIGGER_EVENTFD)
-    assert fds_of_process() == before - 1
+    assert open_fds() == before - 1
     assert device.irq.trigger() == IrqOutcome.NOBODY
 
 
@@ -220,11 +221,11 @@ def test_mask_and_unmask_by_bool(device, guest):
 
 def test_eventfds_of_a_client_that_left_are_closed(device):
     with device.connect():
-        before = fds_of_process()
+        before = open_fds()
     device.server.wait_listening()
     assert device.irq.trigger() == IrqOutcome.NOBODY
     with device.connect() as guest:
-        assert fds_of_process() == before
+        assert open_fds() == before
         assert guest.irq_count() == 0
         assert device.irq.trigger() == IrqOutcome.DELIVERED
 

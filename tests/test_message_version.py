@@ -4,7 +4,8 @@ import errno
 import json
 
 import pytest
-from sample import access, fds_of_process, link_to, memory_file, open_link, refusal
+from leaks import open_fds
+from sample import access, link_to, memory_file, open_link, refusal
 
 from workbench import protocol
 from workbench.errors import ProtocolError
@@ -119,10 +120,10 @@ def test_a_bad_version_is_refused_and_ends_the_conversation(device, payload):
 
 def test_a_version_with_a_file_descriptor_is_refused(device):
     with memory_file() as fd, link_to(device) as link:
-        before = fds_of_process()
+        before = open_fds()
         message = protocol.pack_message(7, Command.VERSION, protocol.pack_version(0, {}))
         ends(link, message, errno.EINVAL, [fd])
-        assert fds_of_process() <= before
+        assert open_fds() <= before
     still_serves(device)
 
 

@@ -6,7 +6,6 @@ import os
 import random
 import select
 import signal
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import nbformat
 import pytest
 from jupyter_core.utils import ensure_event_loop, run_sync
+from leaks import sockets
 from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -81,12 +81,6 @@ class Kernel:
 
 def text(outputs: Any) -> str:
     return "".join(out.text for out in outputs if out.output_type == "stream" and out.name == "stdout")
-
-
-def sockets(pid: int) -> list[str]:
-    roots = [f"{tempfile.gettempdir()}/workbench-{os.getuid()}"]
-    roots += [f"{root}/workbench" for root in [os.environ.get("XDG_RUNTIME_DIR")] if root]
-    return [path for root in roots for path in glob.glob(f"{root}/{pid}-*/*")]
 
 
 def users(word: str) -> list[int]:

@@ -70,7 +70,7 @@ def test_set_irqs_in_words():
 def test_set_irqs_with_two_actions_is_odd():
     payload = protocol.IRQ_SET.pack(20, IrqSet.DATA_NONE | IrqSet.TRIGGER | IrqSet.MASK, 9, 0, 1)
     assert "wants one kind of data and one action" in line(Command.DEVICE_SET_IRQS, payload)
-    assert "irq=index 9" in line(Command.DEVICE_SET_IRQS, payload)
+    assert "irq=IRQ index 9" in line(Command.DEVICE_SET_IRQS, payload)
 
 
 def test_region_info_lists_the_areas_to_map():

@@ -13,9 +13,9 @@ from typing import Any, Self
 
 from .. import protocol
 from ..errors import ProtocolError, StateError
-from ..protocol import DEVICE_INFO, MULTI_COUNT, MULTI_WRITE, Command, DeviceFlag, RegionFlag
+from ..protocol import DEVICE_INFO, MULTI_COUNT, MULTI_WRITE, Command, DeviceFlag, RegionFlag, command_name
 from .irq import IrqInfo, Irqs
-from .link import Link, Message
+from .link import Link, Message, close_fds
 from .memory import GuestMemory
 from .region import RegionInfo, RegionView
 
@@ -75,6 +75,10 @@ class Client:
     def closed(self) -> bool:
         """Whether the connection is closed, by us or because it failed."""
         return self._link is None or self._link.closed
+
+    def fileno(self) -> int:
+        """Return the socket's file descriptor, -1 when closed; it stays the guest's."""
+        return -1 if self._link is None else self._link.fileno()
 
     def disconnect(self) -> None:
         """Leave as a VM does: close the socket, forget memory and eventfds. Again is no error."""
@@ -238,7 +242,7 @@ class Client:
 
         With ``no_reply`` the device must not answer, and nothing is returned.
         """
-        return self._open().request(command, payload, fds, no_reply, about or _name(command))
+        return self._open().request(command, payload, fds, no_reply, about or command_name(command))
 
     def send_raw(self, data: bytes, fds: Sequence[int] = ()) -> None:
         """Send bytes as they are, for tests and experiments."""
@@ -255,21 +259,15 @@ class Client:
 
     def _ask(self, command: Command, payload: bytes, about: str, no_reply: bool = False) -> bytes:
         reply, fds = self.request(command, payload, (), no_reply, about)
-        for fd in fds:
-            os.close(fd)
+        close_fds(fds)
         return reply
 
     def _tell(self, command: Command, payload: bytes, fds: Sequence[int], about: str) -> None:
         _, received = self.request(command, payload, fds, about=about)
-        for fd in received:
-            os.close(fd)
+        close_fds(received)
 
     def _serve_device(self) -> None:
         self._open().serve_in_background()
 
     def _views(self) -> list[tuple[str, RegionView]]:
         return [(info.name, getattr(self, info.name)) for info in self.regions if hasattr(self, info.name)]
-
-
-def _name(command: int) -> str:
-    return Command(command).name if command in list(Command) else f"command {command}"

@@ -3,20 +3,17 @@
 import errno
 import os
 import select
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from .. import protocol
 from ..errors import ProtocolError, StateError
-from ..protocol import IRQ_INFO, IRQ_SET, Command, IrqFlag, IrqSet
+from ..protocol import IRQ_INFO, IRQ_SET, Command, IrqFlag, IrqSet, irq_name
+from .link import Request, Sender, close_fds
 
 __all__ = ["IrqInfo", "Irqs"]
 
 INTX = 0
-
-#: Sends a command and its fds; raises ProtocolError when it is refused.
-Sender = Callable[[Command, bytes, Sequence[int], str], None]
 
 
 @dataclass(frozen=True)
@@ -29,14 +26,15 @@ class IrqInfo:
     count: int
 
     @classmethod
-    def ask(cls, index: int, request: Callable[..., tuple[bytes, tuple[int, ...]]]) -> Self:
+    def ask(cls, index: int, request: Request) -> Self:
         """Ask the device; an index that it refuses has no vectors, as QEMU sees it."""
         try:
-            reply, _ = request(Command.DEVICE_GET_IRQ_INFO, IRQ_INFO.pack(IRQ_INFO.size, 0, index, 0))
+            reply, fds = request(Command.DEVICE_GET_IRQ_INFO, IRQ_INFO.pack(IRQ_INFO.size, 0, index, 0))
         except ProtocolError as error:
             if error.code in (errno.EINVAL, errno.ENOTSUP):
                 return cls(index, irq_name(index), IrqFlag(0), 0)
             raise
+        close_fds(fds)
         if len(reply) < IRQ_INFO.size:
             raise ProtocolError(f"GET_IRQ_INFO: the reply has {len(reply)} bytes, needs {IRQ_INFO.size}")
         _, flags, _, count = IRQ_INFO.unpack_from(reply)
@@ -147,8 +145,7 @@ class Irqs:
 
     def close(self) -> None:
         """Close our eventfds, without a message."""
-        for fd in self._owned.values():
-            os.close(fd)
+        close_fds(self._owned.values())
         self._close_unmask()
         self._masked = False
         self._owned.clear()
@@ -164,8 +161,3 @@ class Irqs:
         if key not in self._waiting:
             raise StateError(f"{irq_name(key[0])} vector {vector} is not armed; see arm()")
         return self._waiting[key]
-
-
-def irq_name(index: int) -> str:
-    """Return ``INTx``, ``MSI`` ..., or ``IRQ index 9`` for what has no name."""
-    return protocol.IRQ_NAMES[index] if index < len(protocol.IRQ_NAMES) else f"IRQ index {index}"

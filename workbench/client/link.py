@@ -2,7 +2,8 @@
 
 A request holds the lock until its reply is there, so any thread may ask. The device's own commands
 (DMA_READ, DMA_WRITE) are answered whenever they arrive, also in the middle of a request. Anything
-that leaves the stream in doubt (a time-out, a wrong reply, a cut message) closes the connection.
+that leaves the stream in doubt (a time-out, a wrong reply, a cut message) closes the connection;
+Ctrl-C does not: what has come of a message is kept, and the reply nobody waits for is dropped later.
 """
 
 import contextlib
@@ -13,19 +14,27 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 from .. import protocol
 from ..errors import ProtocolError
-from ..protocol import Header, MessageFlag
+from ..protocol import Command, Header, MessageFlag
 
-__all__ = ["Link", "Message"]
+__all__ = ["Link", "Message", "Request", "Sender", "close_fds"]
+
+#: The signature of Client.request.
+Request = Callable[..., tuple[bytes, tuple[int, ...]]]
+
+#: Sends a command and its fds; raises ProtocolError when it is refused.
+Sender = Callable[[Command, bytes, Sequence[int], str], None]
 
 #: Answers a command of the device: payload of the reply, or ProtocolError with the errno to send.
 Responder = Callable[[int, bytes], bytes]
 
 _FD_ROOM = socket.CMSG_SPACE(253 * 4)  # SCM_MAX_FD: the kernel passes no more at once
+_WHOLE = 4096  # bytes up to which a UNIX socket takes all of a message or nothing
 
 
 class Message(NamedTuple):
@@ -48,6 +57,8 @@ class Link:
         self._respond = respond
         self._lock = threading.Lock()
         self._number = 0
+        self._abandoned: set[int] = set()  # ids whose reply nobody waits for any more
+        self._incoming: list[Any] = []  # what has come of the next message: results of recvmsg()
         self._servant: threading.Thread | None = None
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -66,18 +77,22 @@ class Link:
         """Whether this end is closed; a server that went away is noticed at the next message."""
         return self._socket.fileno() < 0
 
+    def fileno(self) -> int:
+        """Return the socket's file descriptor, -1 when closed; it stays the link's."""
+        return self._socket.fileno()
+
     def close(self) -> None:
         """Close the connection; again is no error."""
         servant, self._servant = self._servant, None
-        self._hang_up()
+        _hang_up(self._socket)
         if servant is not None and servant is not threading.current_thread():
             servant.join(self.timeout)
-        self._socket.close()
+        self._discard()
 
-    def _hang_up(self) -> None:
-        # Wakes every thread of ours that waits for the socket, before its number can be reused.
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+    def _discard(self) -> None:
+        self._socket.close()
+        parts, self._incoming = self._incoming, []
+        close_fds(_fds_in(parts))
 
     # ---- requests
 
@@ -88,81 +103,93 @@ class Link:
 
         Raises ProtocolError: refused (``code`` is the errno), timed out, or the server is gone.
         """
-        self._take_turn(about)
-        try:
-            self._number = (self._number + 1) & 0xFFFF
+        with self._turn(about):
+            number = self._next_number()
             flags = MessageFlag.NO_REPLY if no_reply else 0
-            self._send(protocol.pack_message(self._number, command, payload, flags), fds, about)
+            message = protocol.pack_message(number, command, payload, flags)
             if no_reply:
+                self._send(message, fds, about)
                 return b"", ()
-            reply = self._reply(self._number, command, about)
-        finally:
-            self._lock.release()
+            # From here on Ctrl-C may come anywhere: until the reply is taken, its id is an abandoned one.
+            self._abandoned.add(number)
+            self._send(message, fds, about)
+            reply = self._reply(number, command, about)
         if reply.header.flags & MessageFlag.ERROR:
-            _close_all(reply.fds)
+            close_fds(reply.fds)
             code = reply.header.error
             raise ProtocolError(f"{about} was refused: {protocol.errno_name(code)}", code)
         return reply.payload, reply.fds
 
     def send_raw(self, data: bytes, fds: Sequence[int] = ()) -> None:
         """Send bytes as they are, for tests and experiments."""
-        self._take_turn("raw bytes")
-        try:
+        with self._turn("raw bytes"):
             self._send(data, fds, "raw bytes")
-        finally:
-            self._lock.release()
 
     def receive(self, timeout: float | None = None) -> Message:
         """Return the next message, whatever it is. Raises ProtocolError on time-out and at the end."""
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
-        self._take_turn("a message")
-        try:
-            return self._receive(deadline, "a message")
-        finally:
-            self._lock.release()
+        with self._turn("a message"):
+            message = self._receive(deadline, "a message")
+            self._abandoned.discard(message.header.id)
+            return message
 
     # ---- the device's commands while nothing is asked
 
     def serve_in_background(self) -> None:
         """Answer the device's commands on a thread, from now until close()."""
         if self._servant is None:
-            self._servant = threading.Thread(target=self._serve, name=f"guest of {self.path}", daemon=True)
+            # The thread holds no reference to the link while it waits: a forgotten guest can go.
+            arguments = (weakref.ref(self), self._socket)
+            name = f"guest of {self.path}"
+            self._servant = threading.Thread(target=_serve, args=arguments, name=name, daemon=True)
             self._servant.start()
 
-    def _serve(self) -> None:
-        # Closing is an error here and the way out; the next request of the user reports it.
-        with contextlib.suppress(ProtocolError, OSError, ValueError):
-            while True:
-                poll = select.poll()
-                poll.register(self._socket, select.POLLIN)
-                poll.poll()
-                with self._lock:  # a request in progress reads for itself
-                    if self.closed:
-                        return
-                    if poll.poll(0):
-                        message = self._receive(time.monotonic() + self.timeout, "a command")
-                        self._answer_or_break(message)
+    def serve_one(self) -> bool:
+        """Answer a command if one is there; False when the connection is closed."""
+        with self._lock:  # a request in progress reads for itself
+            if not self.closed and _readable(self._socket, 0):
+                message = self._receive(time.monotonic() + self.timeout, "a command")
+                self._answer_or_break(message)
+            return not self.closed
 
     def _answer_or_break(self, message: Message) -> None:
-        _close_all(message.fds)
-        if message.header.flags & 0xF == MessageFlag.REPLY:
-            raise self._broken(f"the server sent a reply that nobody asked for: id {message.header.id}")
-        self._answer(message)
+        header = message.header
+        close_fds(message.fds)
+        if header.flags & 0xF != MessageFlag.REPLY:
+            self._answer(message)
+        elif header.id in self._abandoned:
+            self._abandoned.discard(header.id)
+        else:
+            raise self._broken(f"the server sent a reply that nobody asked for: id {header.id}")
 
     # ---- below: the lock is held
 
-    def _take_turn(self, about: str) -> None:
-        if not self._lock.acquire(timeout=self.timeout):
-            text = f"{about}: another request takes longer than {self.timeout} s"
-            raise ProtocolError(text, errno.ETIMEDOUT)
-        if self.closed:
-            self._lock.release()
-            raise ProtocolError(f"{about}: the connection is closed", errno.ENOTCONN)
+    @contextlib.contextmanager
+    def _turn(self, about: str) -> Iterator[None]:
+        held: list[bool] = []
+        try:
+            # In one step of C, so that Ctrl-C cannot come between taking the lock and knowing it.
+            held.extend(map(self._lock.acquire, (True,), (self.timeout,)))
+            if not held[0]:
+                text = f"{about}: another request takes longer than {self.timeout} s"
+                raise ProtocolError(text, errno.ETIMEDOUT)
+            if self.closed:
+                raise ProtocolError(f"{about}: the connection is closed", errno.ENOTCONN)
+            yield
+        finally:
+            if any(held):
+                self._lock.release()
+
+    def _next_number(self) -> int:
+        self._number = (self._number + 1) & 0xFFFF
+        while self._number in self._abandoned:
+            self._number = (self._number + 1) & 0xFFFF
+        return self._number
 
     def _broken(self, text: str, code: int = 0) -> ProtocolError:
         # The servant may be the one who notices, so it cannot be joined here; it ends by itself.
-        self._hang_up()
-        self._socket.close()
+        _hang_up(self._socket)
+        self._discard()
         return ProtocolError(text, code)
 
     def _gone(self, about: str, error: OSError) -> ProtocolError:
@@ -179,19 +206,25 @@ class Link:
             raise self._broken(text, errno.ETIMEDOUT) from None
         except OSError as error:
             raise self._gone(about, error) from None
+        except BaseException:
+            if len(data) > _WHOLE:  # Ctrl-C, and perhaps a part of it is on its way
+                self._broken(about)
+            raise
 
     def _reply(self, number: int, command: int, about: str) -> Message:
         deadline = time.monotonic() + self.timeout
         while True:
             message = self._receive(deadline, about)
             header = message.header
-            if header.flags & 0xF == MessageFlag.REPLY:
+            if header.flags & 0xF == MessageFlag.REPLY and header.id == number:
                 break
-            _close_all(message.fds)
-            self._answer(message)
+            if header.flags & 0xF == MessageFlag.REPLY and header.id not in self._abandoned:
+                break
+            self._answer_or_break(message)
         if (header.id, header.command) == (number, command):
+            self._abandoned.discard(number)
             return message
-        _close_all(message.fds)
+        close_fds(message.fds)
         text = f"{about}: the reply has id {header.id}, command {header.command}; asked: {number}, {command}"
         raise self._broken(text, errno.EPROTO)
 
@@ -206,47 +239,70 @@ class Link:
             self._send(protocol.pack_message(header.id, header.command, payload, flags, code), (), "a reply")
 
     def _receive(self, deadline: float, about: str) -> Message:
-        fds: list[int] = []
-        try:
-            header = Header.unpack(self._exactly(protocol.HEADER.size, deadline, fds, about))
-            if not protocol.HEADER.size <= header.size <= protocol.MAX_TRANSFER + 64:
-                raise self._broken(f"{about}: the server sent a message of {header.size} bytes", errno.EPROTO)
-            payload = self._exactly(header.size - protocol.HEADER.size, deadline, fds, about)
-        except BaseException:
-            _close_all(fds)
-            raise
-        return Message(header, payload, tuple(fds))
+        while missing := self._missing(about):
+            self._piece(missing, deadline, about)
+        data = b"".join(part[0] for part in self._incoming)
+        fds = tuple(_fds_in(self._incoming))
+        message = Message(Header.unpack(data), data[protocol.HEADER.size :], fds)
+        self._incoming.clear()
+        return message
 
-    def _exactly(self, size: int, deadline: float, fds: list[int], about: str) -> bytes:
-        data = bytearray()
-        while len(data) < size:
-            piece = self._piece(size - len(data), deadline, fds, about)
-            if not piece:
-                raise self._broken(f"{about}: the server is gone (closed the connection)", errno.ECONNRESET)
-            data += piece
-        return bytes(data)
+    def _missing(self, about: str) -> int:
+        """Return how many bytes of the next message have yet to come, header first."""
+        have = sum(len(part[0]) for part in self._incoming)
+        if have < protocol.HEADER.size:
+            return protocol.HEADER.size - have
+        size = Header.unpack(b"".join(part[0] for part in self._incoming)).size
+        if not protocol.HEADER.size <= size <= protocol.MAX_TRANSFER + 64:
+            raise self._broken(f"{about}: the server sent a message of {size} bytes", errno.EPROTO)
+        return size - have
 
-    def _piece(self, size: int, deadline: float, fds: list[int], about: str) -> bytes:
+    def _piece(self, size: int, deadline: float, about: str) -> None:
         try:
             self._socket.settimeout(max(deadline - time.monotonic(), 1e-6))
-            piece, control, flags, _ = self._socket.recvmsg(size, _FD_ROOM, socket.MSG_CMSG_CLOEXEC)
+            # In one step of C, so that Ctrl-C cannot come between taking the bytes and keeping them.
+            self._incoming.extend(map(self._socket.recvmsg, (size,), (_FD_ROOM,), (socket.MSG_CMSG_CLOEXEC,)))
         except TimeoutError:
             raise self._broken(f"{about}: no answer for {self.timeout} s", errno.ETIMEDOUT) from None
         except OSError as error:
             raise self._gone(about, error) from None
-        for level, kind, data in control:
-            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                fds.extend(memoryview(data[: len(data) & ~3]).cast("i"))
+        data, _, flags, _ = self._incoming[-1]
         if flags & socket.MSG_CTRUNC:
             raise self._broken(f"{about}: the server sent more file descriptors than fit", errno.EPROTO)
-        return piece
+        if not data:
+            raise self._broken(f"{about}: the server is gone (closed the connection)", errno.ECONNRESET)
 
 
-def _close_all(fds: Sequence[int]) -> None:
+def _serve(link_of: "weakref.ref[Link]", connection: socket.socket) -> None:
+    # Closing is an error here and the way out; the next request of the user reports it.
+    with contextlib.suppress(ProtocolError, OSError, ValueError):
+        while _readable(connection, None):
+            link = link_of()
+            if link is None or not link.serve_one():
+                return
+            del link
+
+
+def _readable(connection: socket.socket, timeout: float | None) -> bool:
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(timeout))
+
+
+def _hang_up(connection: socket.socket) -> None:
+    # Wakes every thread of ours that waits for the socket, before its number can be reused.
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _fds_in(parts: Sequence[Any]) -> Iterator[int]:
+    for _, control, _, _ in parts:
+        for level, kind, data in control:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                yield from memoryview(data[: len(data) & ~3]).cast("i")
+
+
+def close_fds(fds: Iterable[int]) -> None:
+    """Close every one of them."""
     for fd in fds:
         os.close(fd)
-
-
-def respond_nothing(command: int, payload: bytes) -> bytes:
-    """Refuse every command of the device, as a client without memory does."""
-    raise ProtocolError("not implemented", errno.ENOSYS)

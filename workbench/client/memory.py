@@ -1,6 +1,6 @@
 """The guest's RAM as the software guest owns it: ranges of I/O addresses, each a memory file.
 
-A area is announced to the device with DMA_MAP, with its file (the device maps it) or without
+An area is announced to the device with DMA_MAP, with its file (the device maps it) or without
 (the device has to ask with DMA_READ and DMA_WRITE, which the client answers from here).
 """
 
@@ -8,18 +8,16 @@ import errno
 import mmap
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import overload
 
 from .. import protocol
 from ..errors import ProtocolError
 from ..protocol import DMA_ACCESS, DMA_MAP, DMA_UNMAP, Command, DmaFlag, UnmapFlag
+from .link import Sender
 
 __all__ = ["GuestMemory", "Range"]
-
-#: Sends a command and its fds; raises ProtocolError when it is refused.
-Sender = Callable[[Command, bytes, Sequence[int], str], None]
 
 PAGE = 4096
 

@@ -1,19 +1,15 @@
 """One region of the device (a BAR, config space, the ROM) as the software guest reads and writes it."""
 
 import mmap
-import os
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 from .. import protocol
 from ..errors import ProtocolError
-from ..protocol import REGION_ACCESS, REGION_INFO, Command, RegionCapability, RegionFlag
+from ..protocol import REGION_ACCESS, REGION_INFO, Command, RegionCapability, RegionFlag, region_name
+from .link import Request, close_fds
 
 __all__ = ["RegionInfo", "RegionView"]
-
-#: The signature of Client.request.
-Request = Callable[..., tuple[bytes, tuple[int, ...]]]
 
 
 @dataclass(frozen=True)
@@ -32,8 +28,7 @@ class RegionInfo:
     def ask(cls, index: int, request: Request) -> Self:
         """Ask the device, twice when the answer needs more room. Raises ProtocolError."""
         reply, fds = _ask(index, request)
-        for fd in fds:
-            os.close(fd)
+        close_fds(fds)
         _, flags, _, _, size, offset = REGION_INFO.unpack_from(reply)
         capabilities = tuple(protocol.region_capabilities(reply))
         areas = [protocol.sparse_areas(one) for one in capabilities if one.id == protocol.SPARSE_MMAP]
@@ -57,8 +52,7 @@ class RegionInfo:
             access = mmap.PROT_READ | (mmap.PROT_WRITE if self.flags & RegionFlag.WRITE else 0)
             return mmap.mmap(fds[0], self.size, mmap.MAP_SHARED, access, offset=self.offset)
         finally:
-            for fd in fds:
-                os.close(fd)
+            close_fds(fds)
 
 
 def _ask(index: int, request: Request) -> tuple[bytes, tuple[int, ...]]:
@@ -69,12 +63,12 @@ def _ask(index: int, request: Request) -> tuple[bytes, tuple[int, ...]]:
         about = f"GET_REGION_INFO of {region_name(index)}"
         reply, fds = request(Command.DEVICE_GET_REGION_INFO, payload, about=about)
         if len(reply) < REGION_INFO.size or len(reply) > room:
-            _close(fds)
+            close_fds(fds)
             raise ProtocolError(f"{about}: the reply has {len(reply)} bytes, asked were {room}")
         wanted = REGION_INFO.unpack_from(reply)[0]
         if wanted <= room:
             return reply, fds
-        _close(fds)
+        close_fds(fds)
         room = wanted
     raise ProtocolError(f"{about}: the answer grows each time it is asked for")
 
@@ -86,11 +80,19 @@ class RegionView:
     numbers are little endian. A refused access raises ProtocolError, a value that does not fit ValueError.
     """
 
+    __slots__ = ("_request", "flags", "info", "size")  # so that assigning to a register's name is an error
+
     def __init__(self, info: RegionInfo, request: Request) -> None:
         self.info = info
         self.size = info.size
         self.flags = info.flags
         self._request = request
+
+    def __getattr__(self, name: str) -> Any:
+        text = f"{type(self).__name__!r} object has no attribute {name!r}"
+        if not name.startswith("_"):  # what copy, pickle and displays ask for needs no advice
+            text += f": a guest knows no names, only offsets, as in guest.{self.info.name}.read32(offset)"
+        raise AttributeError(text)
 
     def __repr__(self) -> str:
         return f"<{self.info.name}: {self.size} bytes, {self.flags.name or 'no access'}>"
@@ -99,7 +101,7 @@ class RegionView:
         """Read ``count`` bytes in one message."""
         about = f"REGION_READ of {count} bytes at {self._at(offset)}"
         reply, fds = self._request(Command.REGION_READ, self._access(offset, count), about=about)
-        _close(fds)
+        close_fds(fds)
         if len(reply) != REGION_ACCESS.size + count:
             raise ProtocolError(f"{about}: the reply has {len(reply) - REGION_ACCESS.size} bytes of data")
         return reply[REGION_ACCESS.size :]
@@ -109,7 +111,7 @@ class RegionView:
         about = f"REGION_WRITE of {len(data)} bytes at {self._at(offset)}"
         payload = self._access(offset, len(data)) + data
         _, fds = self._request(Command.REGION_WRITE, payload, no_reply=posted, about=about)
-        _close(fds)
+        close_fds(fds)
 
     def read8(self, offset: int) -> int:
         """Read a byte."""
@@ -158,13 +160,3 @@ class RegionView:
 
     def _at(self, offset: int) -> str:
         return f"{self.info.name}+{offset:#x}"
-
-
-def region_name(index: int) -> str:
-    """Return ``bar0`` ... ``config``, ``vga``, or ``region 9`` for what has no name."""
-    return protocol.REGION_NAMES[index] if index < len(protocol.REGION_NAMES) else f"region {index}"
-
-
-def _close(fds: tuple[int, ...]) -> None:
-    for fd in fds:
-        os.close(fd)
