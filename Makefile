@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# What `make lab` opens, and more arguments for JupyterLab: make lab LAB_ARGS="--no-browser --port 8899".
 LAB_ARGS ?= notebooks/01-first-device.ipynb
 TEST_ARGS ?=
 BIN := $(VENV)/bin
@@ -20,7 +21,7 @@ $(STAMP): $(BUILT_FROM)
 	@touch $@
 
 lab: setup
-	$(BIN)/jupyter lab $(LAB_ARGS)
+	$(BIN)/jupyter lab --ServerApp.root_dir=. $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
 # The quick tests first: who breaks one need not wait for the machines.
 test: setup

@@ -93,7 +93,7 @@ def test_a_damaged_package_is_refused(etc: Path, tmp_path: Path) -> None:
     deb.write_bytes(data)
     with Debs(tmp_path / "work", etc=etc) as debs:
         debs.update()
-        with pytest.raises(DebsError, match=r"Hash Sum mismatch"):
+        with pytest.raises(DebsError, match=r"^a package arrived damaged\n(.|\n)*Hash Sum mismatch"):
             debs.fetch(tmp_path / "out", ["wb-base"])
     assert not (tmp_path / "out").exists()
 
@@ -101,8 +101,17 @@ def test_a_damaged_package_is_refused(etc: Path, tmp_path: Path) -> None:
 def test_an_unknown_package_is_named(etc: Path, tmp_path: Path) -> None:
     with Debs(tmp_path / "work", etc=etc) as debs:
         debs.update()
-        with pytest.raises(DebsError, match="wb-none"):
+        with pytest.raises(DebsError, match=r"^the mirror has no package wb-none\n"):
             debs.fetch(tmp_path / "out", ["wb-none"])
+
+
+def test_a_mirror_out_of_reach_is_one_clean_line_and_the_details_follow(etc: Path, tmp_path: Path) -> None:
+    said = "Err:1 http://x trixie\n  Could not resolve x\nE: Failed to fetch http://x Could not resolve"
+    error = Debs(tmp_path / "work", etc=etc)._explain("apt-get update", said)
+    first, second, *rest = str(error).splitlines()
+    assert first == "the package mirror cannot be reached (is there a network?)"
+    assert second == "  `apt-get update` failed:"
+    assert rest[-1].startswith("  E: Failed to fetch")
 
 
 def test_a_disk_too_small_is_told_before_the_download(
@@ -111,7 +120,7 @@ def test_a_disk_too_small_is_told_before_the_download(
     monkeypatch.setattr(module, "UNPACKED", 10**15)
     with Debs(tmp_path / "work", etc=etc) as debs:
         debs.update()
-        with pytest.raises(DebsError, match=r"disk is too full: .* MB are needed"):
+        with pytest.raises(DebsError, match=r"^the disk is too full \(.* MB are needed, "):
             debs.fetch(tmp_path / "out", ["wb-base"])
 
 

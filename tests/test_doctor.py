@@ -1,10 +1,12 @@
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
-from workbench import doctor
-from workbench.vm.doctor import CHECKS, Check, Report
+from workbench import VmError, doctor
+from workbench.vm import kit, kvm
+from workbench.vm.doctor import CHECKS, Check, Report, _kvm
 
 
 def test_each_thing_is_looked_at_and_shown_on_its_line() -> None:
@@ -12,7 +14,8 @@ def test_each_thing_is_looked_at_and_shown_on_its_line() -> None:
     assert len(report.checks) == len(CHECKS)
     lines = repr(report).splitlines()
     assert [line.split()[0] for line in lines[:-1]] == [check.word for check in report.checks]
-    assert repr(report).endswith("A VM can be started." if report.ok else "dev.connect().")
+    verdict = repr(report).splitlines()[-1]
+    assert verdict.startswith("A VM can be started" if report.ok else "No VM can be started")
 
 
 def test_html_escapes_what_it_shows() -> None:
@@ -24,6 +27,49 @@ def test_html_escapes_what_it_shows() -> None:
 def test_only_what_is_missing_stops_a_vm() -> None:
     assert Report((Check("a", True, ""), Check("b", None, ""))).ok
     assert not Report((Check("a", True, ""), Check("b", False, ""))).ok
+
+
+def test_what_must_be_fetched_first_is_in_the_verdict_with_the_last_failure(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    there, fetchable = Check("QEMU", True, ""), Check("guest kernel", None, "none")
+    assert repr(Report((there,))).endswith("A VM can be started.")
+    once = "A VM can be started once QEMU and the kernel are fetched (needs a network): workbench fetch"
+    assert Report((there, fetchable)).verdict == once
+    (tmp_path / "pci-workbench").mkdir()
+    (tmp_path / "pci-workbench/last-fetch-failure").write_text("2030-01-02 03:04 no network\n")
+    assert Report((there, fetchable)).verdict == f"{once}. The last fetch failed: 2030-01-02 03:04 no network"
+
+
+def test_a_fetch_that_fails_is_remembered_and_told_in_one_clean_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(VmError) as caught:
+        kit.fetch()
+    first, *more = str(caught.value).splitlines()
+    assert first == "this machine is not a Debian or Ubuntu system (no apt-get)"
+    assert more[-1].endswith("use the software guest: dev.connect()")
+    failure = kit.last_failure()
+    assert failure is not None
+    assert failure.endswith(first)
+
+
+def test_a_kvm_that_failed_is_left_alone_until_the_next_boot_and_the_mark_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(sys.modules["workbench.vm.doctor"], "kvm_problem", lambda: None)
+    assert _kvm().text.startswith("seems usable")
+    kvm.remember_kvm_failure("KVM internal error")
+    check = _kvm()
+    assert check.ok is None
+    assert "(KVM internal error), so it is left alone until the next boot" in check.text
+    assert str(tmp_path / "pci-workbench/kvm-broken") in check.text
+    kvm.forget_kvm_failure()
+    assert _kvm().ok
 
 
 @pytest.fixture

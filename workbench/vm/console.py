@@ -1,18 +1,22 @@
-"""The two serial ports of the guest: the console, captured, and the agent, which runs commands.
+"""The guest's serial console: a socket pair to QEMU, read by a thread, kept as text; and files in memory.
 
-The console lands in a memory file that QEMU writes; nothing has to read it while the guest runs. The
-agent's port is a socket pair; see ``guest/agent.sh`` for the few lines that travel on it.
+What the guest prints is read at once, whoever looks at it, because QEMU drops what nobody takes. The last
+4 MB are kept; positions count characters since the start, so they stay valid when the oldest are dropped.
 """
 
-import base64
+import codecs
+import contextlib
 import os
-import select
 import socket
+import threading
 import time
-from collections.abc import Callable
 
-#: Bytes of base64 in one line to the agent, well below the 4096 that a terminal line of Linux holds.
-CHUNK = 2400
+#: Characters kept of a console; the oldest go first.
+KEPT = 4 << 20
+#: Bytes that may wait for a reader: a thread that computes keeps ours from reading for a while.
+ROOM = 1 << 20
+#: "Where is the cursor?", which busybox's shell asks before each line: no part of the text, and nobody answers.
+ASKED = "\x1b[6n"
 
 
 class Capture:
@@ -40,119 +44,103 @@ class Capture:
             self.fd = -1
 
 
-class Hung(Exception):
-    """The agent did not say the next thing in time."""
+class Transcript:
+    """Text that grows at its end and is forgotten at its beginning; any thread may read it."""
+
+    def __init__(self, kept: int = KEPT) -> None:
+        self.ended = False
+        self._kept, self._dropped = kept, 0
+        self._text = ""
+        self._new: list[str] = []  # joined when somebody looks, so that adding costs no copy
+        self._waiting = 0
+        self._changed = threading.Condition()
+        self._decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        self._carry = ""
+
+    def add(self, data: bytes) -> None:
+        """Append what arrived; no bytes mean the end. Line ends become one character."""
+        text = self._carry + self._decode(data, not data)
+        self._carry = _half(text) if data else ""
+        text = text[: len(text) - len(self._carry)]
+        text = text.replace("\r\n", "\n").replace("\0", "").replace(ASKED, "")
+        with self._changed:
+            self._new.append(text)
+            self._waiting += len(text)
+            self.ended = not data
+            if self._waiting > self._kept:
+                self._join()
+            self._changed.notify_all()
+
+    def _join(self) -> str:
+        text = self._text + "".join(self._new)
+        self._new, self._waiting = [], 0
+        self._text = text[-self._kept :]
+        self._dropped += len(text) - len(self._text)
+        return self._text
+
+    def text(self) -> str:
+        """Return what is kept."""
+        with self._changed:
+            return self._join()
+
+    def since(self, position: int) -> tuple[int, str]:
+        """Return the position of the end, and the text from ``position`` on as far as it is kept."""
+        with self._changed:
+            text = self._join()
+            return self._dropped + len(text), text[max(0, position - self._dropped) :]
+
+    def wait(self, wanted: str, timeout: float, since: int) -> str | None:
+        """Wait for ``wanted`` after ``since``; return the text up to its end, None at the end or time-out."""
+        deadline, seen, found = time.monotonic() + timeout, since, -1
+        with self._changed:
+            while True:
+                text = self._join()
+                found = text.find(wanted, max(0, seen - self._dropped))
+                if found >= 0:
+                    return text[max(0, since - self._dropped) : found + len(wanted)]
+                seen = max(since, self._dropped + len(text) - len(wanted) + 1)
+                left = deadline - time.monotonic()
+                if self.ended or left <= 0:
+                    return None
+                self._changed.wait(left)
 
 
-class Gone(Exception):
-    """QEMU closed the port: it ended."""
+def _half(text: str) -> str:
+    """Return the end of ``text`` that may be the beginning of a line end or of what is left out."""
+    return next((part for part in (ASKED[:3], ASKED[:2], ASKED[0], "\r") if text.endswith(part)), "")
 
 
-class Restarted(Exception):
-    """The agent began anew while it owed an answer: the guest rebooted."""
-
-
-class Agent:
-    """Our end of the second serial port."""
+class Console:
+    """Our end of the first serial port. QEMU has ``far``, which is closed here once QEMU runs."""
 
     def __init__(self) -> None:
-        self.sock, self.far = socket.socketpair()
-        self.failed_modules: list[str] = []
-        self._buffer = bytearray()
-        self._number = 0
-        self._owed = 0
+        self._sock, self.far = socket.socketpair()
+        self.far.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, ROOM)
+        self.log = Transcript()
+        self._thread = threading.Thread(
+            target=_read, args=(self._sock, self.log), name="wb-console", daemon=True
+        )
+        self._thread.start()
+
+    def send(self, data: bytes) -> int:
+        """Send input as far as there is room for it; return how many bytes went."""
+        try:
+            return self._sock.send(data, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL)
+        except BlockingIOError:
+            return 0
 
     def close(self) -> None:
-        """Close both ends that are ours."""
-        self.sock.close()
+        """End; what QEMU wrote before it ended is read first."""
         self.far.close()
+        self._thread.join(2)
+        with contextlib.suppress(OSError):  # not connected any more, as it should be
+            self._sock.shutdown(socket.SHUT_RDWR)
+        self._sock.close()
 
-    def _fill(self, deadline: float) -> None:
-        """Read more from the port; raise `Hung` at ``deadline`` (monotonic seconds)."""
-        left = deadline - time.monotonic()
-        if left <= 0 or not select.select([self.sock], [], [], left)[0]:
-            raise Hung
+
+def _read(sock: socket.socket, log: Transcript) -> None:
+    while not log.ended:
         try:
-            data = self.sock.recv(1 << 16)
-        except ConnectionError:
-            data = b""
-        if not data:
-            raise Gone
-        self._buffer += data
-
-    def _line(self, deadline: float) -> str:
-        while (end := self._buffer.find(b"\n")) < 0:
-            self._fill(deadline)
-        line = self._buffer[:end].decode(errors="replace")
-        del self._buffer[: end + 1]
-        return line
-
-    def _bytes(self, count: int, deadline: float) -> bytes:
-        while len(self._buffer) < count:
-            self._fill(deadline)
-        data = bytes(self._buffer[:count])
-        del self._buffer[:count]
-        return data
-
-    def _send(self, line: str) -> None:
-        try:
-            self.sock.sendall(line.encode() + b"\n")
-        except OSError as error:
-            raise Gone from error
-
-    def wait_ready(self, deadline: float, tell: Callable[[str], object], check: Callable[[], object]) -> None:
-        """Wait for the agent after a boot; ``tell`` hears the steps, ``check`` is called often, may raise."""
-        self.failed_modules = []
-        while True:
-            try:
-                line = self._line(min(deadline, time.monotonic() + 0.2))
-            except Hung:
-                if time.monotonic() >= deadline:
-                    raise
-                check()
-                continue
-            self._owed = 0
-            if line.startswith("! "):
-                self.failed_modules.append(line[2:])
-            elif line.startswith("= ready"):
-                return
-            elif line.startswith(": "):
-                tell(line[2:])
-
-    def _answer(self, mark: str, deadline: float) -> str:
-        """Return the next line that starts with ``mark``; late answers to earlier commands are skipped."""
-        while True:
-            line = self._line(deadline)
-            if line.startswith("= ready"):
-                raise Restarted
-            if line.startswith(". "):
-                number, _, out, err = map(int, line[2:].split())
-                if mark != f". {number} ":
-                    self._bytes(out + err, deadline)
-                    continue
-            if line.startswith(mark):
-                return line
-
-    def run(self, command: bytes, seconds: float, grace: float) -> tuple[int, bytes, bytes, float]:
-        """Run ``command`` in the guest's shell; return status, output, errors and the seconds it took.
-
-        The agent kills it after ``seconds``. Raises `Hung` when nothing is heard for ``grace`` seconds more.
-        """
-        limit = max(1, -int(-seconds // 1))
-        text = base64.b64encode(command).decode()
-        deadline = time.monotonic() + grace + self._owed
-        for start in range(0, len(text), CHUNK):
-            self._send("w " + text[start : start + CHUNK])
-            self._answer("+", deadline)
-        self._number += 1
-        started = time.monotonic()
-        self._send(f"r {self._number} {limit}")
-        deadline, self._owed = started + limit + grace, limit
-        _, _, status, out, err = self._answer(f". {self._number} ", deadline).split()
-        took, self._owed = time.monotonic() - started, 0
-        deadline += (int(out) + int(err)) / 50_000  # a serial port in software moves 100 kB/s or more
-        return int(status), self._bytes(int(out), deadline), self._bytes(int(err), deadline), took
-
-    def order(self, verb: str) -> None:
-        """Send a command that has no answer: ``b`` reboots, ``p`` powers off."""
-        self._send(verb)
+            log.add(sock.recv(1 << 16))
+        except OSError:
+            log.add(b"")

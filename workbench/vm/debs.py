@@ -37,7 +37,10 @@ NETWORK_SETTING = re.compile(r"Acquire::(http|https|socks|tor|ftp|Retries|ForceI
 
 
 class DebsError(RuntimeError):
-    """The packages cannot be had; the message says why and what to do."""
+    """The packages cannot be had: a line with a short ``reason``, then lines that say more and what to do."""
+
+    def __init__(self, reason: str, *details: str) -> None:
+        super().__init__("\n  ".join([reason, *details]))
 
 
 def cache_home() -> Path:
@@ -93,7 +96,7 @@ def debian_keyring() -> Path:
     for name in ("debian-archive-keyring.pgp", "debian-archive-keyring.gpg"):
         if (path := Path("/usr/share/keyrings") / name).is_file():
             return path
-    raise DebsError("Debian's archive keys are not on this machine: install debian-archive-keyring")
+    raise DebsError("Debian's archive keys are not on this machine", "install debian-archive-keyring")
 
 
 # --- apt -----------------------------------------------------------------------------------------------
@@ -124,8 +127,8 @@ class Debs:
         for tool in ("apt-get", "apt-config", "dpkg-deb"):
             if shutil.which(tool) is None:
                 raise DebsError(
-                    f"no {tool} here: this machine is not a Debian or Ubuntu system, "
-                    "so packages cannot be fetched; install what is asked for by other means"
+                    f"this machine is not a Debian or Ubuntu system (no {tool})",
+                    "so packages cannot be fetched: install what is asked for by other means",
                 )
         with self._disk_errors():
             for name in ("lists/partial", "archives/partial"):
@@ -161,8 +164,8 @@ class Debs:
             yield
         except OSError as error:
             full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            hint = ": the disk is full, free some space or set XDG_CACHE_HOME" if full else ""
-            raise DebsError(f"cannot write to the cache {self.work}{hint} ({error})") from error
+            reason = "the disk is full" if full else f"cannot write to the cache {self.work}"
+            raise DebsError(reason, "free some space or set XDG_CACHE_HOME", str(error)) from error
 
     def _configure(self, mirror: str | None) -> None:
         """Write the private apt configuration; ``mirror`` None means the machine's own sources."""
@@ -227,14 +230,20 @@ class Debs:
 
     def _explain(self, command: str, out: str) -> DebsError:
         problems = [line for line in out.splitlines() if line[:2] in ("E:", "W:", "Er")][-8:]
-        text = "\n  ".join([f"`{command}` failed:", *(problems or out.splitlines()[-8:])])
+        hints: tuple[str, ...] = ()
         if re.search(r"No space left|not enough free space", out):
-            text = f"the disk is full: free some space or set XDG_CACHE_HOME; {text}"
+            reason, hints = "the disk is full", ("free some space or set XDG_CACHE_HOME",)
         elif re.search(r"Could not (resolve|connect)|Temporary failure|Cannot initiate|timed out", out):
-            text = f"the package mirror cannot be reached, is there a network? {text}"
+            reason = "the package mirror cannot be reached (is there a network?)"
         elif "NO_PUBKEY" in out or "not signed" in out:
-            text = f"the mirror's signature could not be checked, update debian-archive-keyring; {text}"
-        return DebsError(text)
+            reason, hints = "the mirror's signature could not be checked", ("update debian-archive-keyring",)
+        elif "Hash Sum mismatch" in out:
+            reason, hints = "a package arrived damaged", ("try again",)
+        elif match := re.search(r"Unable to locate package (\S+)", out):
+            reason = f"the mirror has no package {match[1]}"
+        else:
+            reason = f"{command.split()[0]} failed"
+        return DebsError(reason, *hints, f"`{command}` failed:", *(problems or out.splitlines()[-8:]))
 
     def update(self) -> None:
         """Fetch the package lists from the first mirror that has the suites."""
@@ -247,8 +256,7 @@ class Debs:
                     self._apt("apt-get", "update", "-q")
                 return
             error = DebsError(
-                "this machine's apt sources name no Debian mirror (is it Debian?): "
-                f"set {MIRROR_VARIABLE} to one"
+                "this machine's apt sources name no Debian mirror", f"set {MIRROR_VARIABLE} to one"
             )
             for mirror in debian_mirrors(self.etc):
                 self._configure(mirror)
@@ -294,8 +302,8 @@ class Debs:
         free, need = shutil.disk_usage(self.work).free, download * (UNPACKED + 1)
         if free < need:
             raise DebsError(
-                f"the disk is too full: {need / 1e6:.0f} MB are needed under {self.work}, "
-                f"{free / 1e6:.0f} MB are free; free some space or set XDG_CACHE_HOME"
+                f"the disk is too full ({need / 1e6:.0f} MB are needed, {free / 1e6:.0f} MB are free)",
+                f"free some space under {self.work} or set XDG_CACHE_HOME",
             )
 
     def fetch(

@@ -11,9 +11,11 @@ from html import escape
 from pathlib import Path
 
 from . import kit
-from .command import kvm_problem
 from .debs import DebsError, cache_home, debian_keyring, debian_mirrors
+from .kvm import kvm_failure, kvm_problem
 
+#: The checks of what is fetched when it is missing.
+QEMU, GUEST = "QEMU", "guest kernel"
 EXTRAS = {"jupyterlab": "lab", "pandas": "data", "pyarrow": "data", "qemu.qmp": "vm", "pytest": "test"}
 
 
@@ -44,8 +46,18 @@ class Report:
 
     def __repr__(self) -> str:
         lines = [f"{check.word:8}{check.name:15}{check.text}" for check in self.checks]
-        verdict = "A VM can be started." if self.ok else f"No VM can be started; {kit.WITHOUT}."
-        return "\n".join([*lines, verdict])
+        return "\n".join([*lines, self.verdict])
+
+    @property
+    def verdict(self) -> str:
+        """Whether a VM can be started, in a sentence."""
+        if not self.ok:
+            return f"No VM can be started; {kit.WITHOUT}."
+        if all(check.ok for check in self.checks if check.name in (QEMU, GUEST)):
+            return "A VM can be started."
+        once = "A VM can be started once QEMU and the kernel are fetched (needs a network): workbench fetch"
+        failed = kit.last_failure()
+        return once + (f". The last fetch failed: {failed}" if failed else "")
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -53,7 +65,7 @@ class Report:
             f"<td style='text-align:left'>{escape(check.text)}</td></tr>"
             for check in self.checks
         )
-        return f"<table>{rows}</table>"
+        return f"<table>{rows}</table><p>{escape(self.verdict)}</p>"
 
 
 def _python() -> Check:
@@ -85,7 +97,7 @@ def _fetchable() -> str | None:
     try:
         debian_keyring()
     except DebsError as error:
-        return str(error)
+        return str(error).replace("\n ", "")
     return None
 
 
@@ -99,23 +111,23 @@ def _or_fetch(name: str, missing: str, elsewhere: str) -> Check:
 def _qemu() -> Check:
     if (qemu := kit.find_qemu()) is not None:
         path = next(word for word in qemu.command if word.endswith(kit.BINARY))
-        return Check("QEMU", True, f"{qemu.version} with vfio-user-pci, {path}")
+        return Check(QEMU, True, f"{qemu.version} with vfio-user-pci, {path}")
     old = kit.system_qemu_too_old()
     missing = f"{kit.BINARY} {old} has no vfio-user-pci" if old else f"no {kit.BINARY}"
-    return _or_fetch("QEMU", missing, "install QEMU 10.1 or newer")
+    return _or_fetch(QEMU, missing, "install QEMU 10.1 or newer")
 
 
 def _guest() -> Check:
     if (guest := kit.find_guest()) is not None:
-        return Check("guest kernel", True, f"{guest.version}, {guest.vmlinuz.parent.parent}")
-    return _or_fetch("guest kernel", "none in the cache", "a VM needs a kernel with its modules")
+        return Check(GUEST, True, f"{guest.version}, {guest.vmlinuz.parent.parent}")
+    return _or_fetch(GUEST, "none in the cache", "a VM needs a kernel with its modules")
 
 
 def _kvm() -> Check:
-    problem = kvm_problem()
-    return Check(
-        "KVM", None if problem else True, f"not used, TCG is ({problem})" if problem else "/dev/kvm opens"
-    )
+    problem = kvm_problem() or kvm_failure()
+    if problem:
+        return Check("KVM", None, f"not used, TCG is: {problem}")
+    return Check("KVM", True, "seems usable: /dev/kvm opens; the first VM will tell")
 
 
 def _shared_memory() -> Check:

@@ -16,7 +16,7 @@ from ..errors import VmError
 from .kit import Guest
 
 FILE, DIRECTORY, CHARACTER = 0o100000, 0o040000, 0o020000
-#: Where the init script, the agent and lspci are kept: shell text, readable as such.
+#: Where the init script, the agent, lspci and setpci are kept: shell text, readable as such.
 SCRIPTS = Path(__file__).resolve().parent / "guest"
 
 
@@ -126,6 +126,7 @@ def build(guest: Guest, modules: Iterable[str] = (), files: Mapping[str, bytes] 
         "init": (0o755, (SCRIPTS / "init.sh").read_bytes()),
         "sbin/agent": (0o755, (SCRIPTS / "agent.sh").read_bytes()),
         "usr/local/bin/lspci": (0o755, (SCRIPTS / "lspci.sh").read_bytes()),
+        "usr/local/bin/setpci": (0o755, (SCRIPTS / "setpci.sh").read_bytes()),
         "etc/modules": (0o644, "".join(f"/{base}/{name}.ko\n" for name in loaded).encode()),
         # With this modprobe works in the guest as well, for the modules that are there.
         f"{base}/modules.dep": (0o644, table.encode()),

@@ -4,11 +4,13 @@ A system QEMU of 10.1 or newer is preferred. Otherwise a relocatable copy of Deb
 ``$XDG_CACHE_HOME/pci-workbench`` (38 MB to download), and so are kernel and busybox (110 MB), without root.
 """
 
+import contextlib
 import os
 import platform
 import re
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -128,7 +130,7 @@ def fetch(progress: Progress = silent) -> tuple[Qemu, Guest]:
     if qemu and guest:
         return qemu, guest
     if platform.machine() != "x86_64":
-        raise VmError(f"the VM kit is for x86-64, this machine is {platform.machine()}; {WITHOUT}")
+        raise VmError(f"the VM kit is for x86-64, this machine is {platform.machine()}\n  {WITHOUT}")
     try:
         with Debs(cache_home() / "debs", (SUITE, BACKPORTS), progress) as debs:
             qemu, guest = find_qemu(), find_guest()  # another process may have fetched while we waited
@@ -139,17 +141,43 @@ def fetch(progress: Progress = silent) -> tuple[Qemu, Guest]:
             if not guest:
                 _fetch_guest(debs)
     except DebsError as error:
-        raise VmError(f"no VM kit (QEMU 10.1 and a guest kernel): {error}\n({WITHOUT})") from error
+        _note_failure(str(error).splitlines()[0])
+        raise VmError(
+            f"{error}\n  So there is no VM kit (QEMU 10.1 or newer, a guest kernel); {WITHOUT}"
+        ) from error
+    _note_failure(None)
     qemu, guest = find_qemu(), find_guest()
     if qemu is None or guest is None:
-        raise VmError(f"the VM kit under {cache_home()} is not usable: remove it and try again; {WITHOUT}")
+        raise VmError(f"the VM kit under {cache_home()} is not usable\n  remove it and try again; {WITHOUT}")
     return qemu, guest
+
+
+def _failure_note() -> Path:
+    return cache_home() / "last-fetch-failure"
+
+
+def _note_failure(reason: str | None) -> None:
+    """Remember why the last fetch failed, for the doctor; None: it did not."""
+    with contextlib.suppress(OSError):  # a cache that cannot be written to is what the doctor says itself
+        if reason is None:
+            _failure_note().unlink(missing_ok=True)
+        else:
+            cache_home().mkdir(parents=True, exist_ok=True)
+            _failure_note().write_text(f"{time.strftime('%Y-%m-%d %H:%M')} {reason}\n")
+
+
+def last_failure() -> str | None:
+    """Return when and why the last fetch failed, or None if it did not."""
+    try:
+        return _failure_note().read_text().strip() or None
+    except OSError:
+        return None
 
 
 def _check_qemu(tree: Path) -> None:
     """Refuse a QEMU that does not run or lacks the device; drop what no VM needs."""
     if probe(_relocated(tree)) is None:
-        raise DebsError(f"the fetched {BINARY} does not run here or lacks vfio-user-pci")
+        raise DebsError("the fetched QEMU does not run here or lacks vfio-user-pci", f"it was {BINARY}")
     for name in ("doc", "man", "locale", "icons"):
         shutil.rmtree(tree / "usr/share" / name, ignore_errors=True)
 

@@ -18,13 +18,16 @@ import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Protocol, Self, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
 
 from ..errors import StateError, VmError
 from . import initramfs, kit
-from .command import Wiring, kvm_problem, qemu_command, remember_kvm_failure
-from .console import Agent, Capture, Gone, Hung, Restarted
+from .agent import Agent, Gone, Hung, Restarted
+from .command import Wiring, qemu_command
+from .console import Capture, Console
 from .debs import Progress as ProgressCall
+from .devices import devices_of, serve_free, suspects
+from .kvm import forget_kvm_failure, kvm_failure, kvm_problem, remember_kvm_failure
 from .launcher import spawn
 from .progress import Progress
 
@@ -38,6 +41,10 @@ GRACE = 15.0
 TAIL = 25
 #: Seconds QEMU waits for a device: it may be paused, or a hook be looked at, for a day.
 PATIENCE = 86_400.0
+#: Seconds of a boot after which it is said what may keep it waiting.
+SUSPECT_AFTER = 5.0
+
+_started: "weakref.WeakSet[VM]" = weakref.WeakSet()
 
 
 class CommandTimeout(VmError, TimeoutError):
@@ -48,14 +55,9 @@ class _KvmBroken(VmError):
     pass
 
 
-class Servable(Protocol):
-    """What a VM needs of a device."""
-
-    def serve(self) -> object:
-        """Start to serve; nothing happens if it is served already."""
-
-    def qemu_args(self, memory: str | None = ..., patience: float | None = ...) -> list[str]:
-        """Return the arguments that plug it in; with ``memory`` None only those of the device."""
+def _machines() -> list[str]:
+    """Return the VMs of this process, as servers name their clients."""
+    return [f"pid {vm.pid}" for vm in list(_started) if vm.alive]
 
 
 def _reap(process: "subprocess.Popen[bytes]") -> None:
@@ -67,7 +69,12 @@ def _reap(process: "subprocess.Popen[bytes]") -> None:
 class VM:
     """A virtual machine with ``devices`` plugged in; use it in a ``with``, or call `start` and `close`.
 
-    ``modules`` are loaded at boot, with what they need. ``memory`` is QEMU's ``-m``. ``accel`` is "auto"
+    Inside are Debian's kernel, busybox's commands (sh, dd, od, hexdump, devmem, insmod, awk ...), ``lspci``
+    (-n -nn -k -v -x -s -d) and ``setpci``. `run` runs a command and returns what it said; `type`,
+    `wait_console` and `console` are a person's way, a root shell on the serial console.
+
+    ``modules`` (one name or several) are loaded at boot, with what they need. ``memory`` is QEMU's ``-m``.
+    ``accel`` is "auto"
     (KVM if it works), "kvm" or "tcg". ``trace`` is a QEMU trace pattern or several ("vfio*"): `trace_log`.
     ``timeout`` is for the boot, in seconds. ``qemu`` and ``kernel`` are paths to use instead of those found
     or fetched; a kernel of your own has its modules built in. ``append`` adds kernel arguments, ``files``
@@ -76,8 +83,8 @@ class VM:
 
     def __init__(
         self,
-        *devices: Servable,
-        modules: Sequence[str] = (),
+        *devices: object,
+        modules: str | Sequence[str] = (),
         memory: str = "256M",
         accel: Literal["auto", "kvm", "tcg"] = "auto",
         trace: str | Sequence[str] | None = None,
@@ -91,13 +98,15 @@ class VM:
     ) -> None:
         if accel not in ("auto", "kvm", "tcg"):
             raise ValueError(f'accel is "auto", "kvm" or "tcg", not {accel!r}')
-        self.devices, self.modules, self.memory, self.timeout = devices, tuple(modules), memory, timeout
+        self.devices, self.memory, self.timeout = devices_of(devices), memory, timeout
+        self.modules = (modules,) if isinstance(modules, str) else tuple(modules)
         self.accel: str = accel
         self._trace = (trace,) if isinstance(trace, str) else tuple(trace or ())
         self._qemu, self._kernel, self._extra = qemu, kernel, tuple(extra_args)
         self._append, self._files = append, files
         self._progress = Progress() if progress is None else progress
         self._lock = threading.RLock()
+        self._qmp_lock = threading.Lock()  # apart: QMP works while a command runs in the guest
         self._process: subprocess.Popen[bytes] | None = None
         self._qmp: Qmp | None = None
         self._texts: dict[str, str] = {}
@@ -111,25 +120,38 @@ class VM:
         self.close()
 
     def start(self) -> Self:
-        """Serve the devices, start QEMU and wait for the guest. Raises `VmError` with the console's tail."""
+        """Serve the devices, start QEMU and wait for the guest.
+
+        Raises `VmError` with the console's tail when that fails, `StateError` when this VM was started
+        before or a device is in use by another client.
+        """
         if self._process is not None:
             raise StateError("this VM was started already; make a new one")
-        qemu, guest, initrd = self._prepare()
-        for device in self.devices:
-            device.serve()
         problem = None if self.accel == "tcg" else kvm_problem()
         if self.accel == "kvm" and problem:
             raise VmError(f"KVM was asked for but cannot be used: {problem}")
-        if self.accel != "tcg" and not problem:
+        for device in self.devices:
+            serve_free(device, _machines)
+        qemu, guest, initrd = self._prepare()
+        if self.accel == "kvm" or (self.accel == "auto" and not problem and not kvm_failure()):
             try:
-                return self._boot(qemu, guest, initrd, "kvm")
+                self._boot(qemu, guest, initrd, "kvm")
             except _KvmBroken as error:
-                self.close()
-                if self.accel == "kvm":
-                    raise
-                remember_kvm_failure(str(error).splitlines()[0])
-                self._note(f"KVM does not work here ({str(error).splitlines()[0]}): using TCG instead")
+                self._kvm_failed(str(error).splitlines()[0])
+            else:
+                forget_kvm_failure()
+                return self
         return self._boot(qemu, guest, initrd, "tcg")
+
+    def _kvm_failed(self, why: str) -> None:
+        """Go on without KVM, unless it was asked for."""
+        self.close()
+        remember_kvm_failure(why)
+        if self.accel == "kvm":
+            raise VmError(f"KVM was asked for and does not work here: {why}") from None
+        self._note(f"KVM does not work here ({why}): using TCG instead")
+        for device in self.devices:
+            serve_free(device, _machines)
 
     def _prepare(self) -> tuple[kit.Qemu, kit.Guest, bytes]:
         """Find or fetch what is needed and build the initramfs."""
@@ -146,27 +168,29 @@ class VM:
         note(text) if note else self._progress(text, None)
 
     def _boot(self, qemu: kit.Qemu, guest: kit.Guest, initrd: bytes, accel: str) -> Self:
-        self._texts, self._qmp, self._used = {}, None, accel
-        self._console, self._errors, self._log = Capture("console"), Capture("stderr"), Capture("trace")
+        self._texts, self._qmp, self._used, self._closed = {}, None, accel, False
+        self._console, self._errors, self._log = Console(), Capture("stderr"), Capture("trace")
         self._agent, image = Agent(), Capture("initrd")
         self._qmp_near, qmp_far = socket.socketpair()
         image.write(initrd)
-        wiring = Wiring(
-            self._console.path, image.path, self._log.path, self._agent.far.fileno(), qmp_far.fileno()
-        )
-        arguments = [word for device in self.devices for word in device.qemu_args(memory=None, patience=PATIENCE)]
+        fds = [each.fileno() for each in (self._console.far, self._agent.far, qmp_far)]
+        wiring = Wiring(fds[0], image.path, self._log.path, fds[1], fds[2])
+        arguments = [word for device in self.devices for word in device.qemu_args(None, PATIENCE)]
         command = qemu_command(
             qemu, accel, self.memory, guest.vmlinuz, wiring, arguments, self._trace, self._append, self._extra
         )
-        inherited = [self._console.fd, image.fd, self._log.fd, wiring.agent, wiring.qmp]
         try:
             self._progress(f"starting QEMU {qemu.version} ({accel})", None)
-            self._process = spawn(command, inherited, stdout=self._errors.fd, stderr=self._errors.fd)
+            self._process = spawn(
+                command, [*fds, image.fd, self._log.fd], stdout=self._errors.fd, stderr=self._errors.fd
+            )
             self._reaper = weakref.finalize(self, _reap, self._process)
+            _started.add(self)
         finally:
             qmp_far.close()
             image.close()
             self._agent.far.close()
+            self._console.far.close()
         self._wait_boot("boot")
         return self
 
@@ -196,7 +220,7 @@ class VM:
 
     def _check_boot(self, started: float) -> None:
         """Raise if this boot cannot succeed any more."""
-        console, errors = self._console.text(), self._errors.text()
+        console, errors = self.console, self._errors.text()
         if self._used == "kvm":
             if "KVM internal error" in errors:
                 raise _KvmBroken("KVM internal error")
@@ -207,16 +231,21 @@ class VM:
         if "Kernel panic" in console:
             self._fail("the guest's kernel panicked")
         seconds = time.monotonic() - started
-        self._progress(f"booting the guest: {seconds:.0f} s", None)
+        why = self._suspects()[:1] if seconds > SUSPECT_AFTER else []
+        self._progress(f"booting the guest: {seconds:.0f} s" + "".join(f", {each}" for each in why), None)
+
+    def _suspects(self) -> list[str]:
+        return suspects(self.devices, None if self._process is None else self._process.pid)
 
     def _fail(self, what: str) -> NoReturn:
         """Close and raise a `VmError` with everything there is to see."""
         if self._used == "kvm" and "failed to initialize kvm" in self._errors.text():
             raise _KvmBroken(self._errors.text().strip().splitlines()[0])
+        causes = "".join(f"\nlikely because {each}" for each in self._suspects())
         self.close()
         tail = "\n".join(self.console.splitlines()[-TAIL:]) or "(empty)"
         raise VmError(
-            f"{what}\n--- QEMU said ---\n{self.qemu_output.strip() or '(nothing)'}"
+            f"{what}{causes}\n--- QEMU said ---\n{self.qemu_output.strip() or '(nothing)'}"
             f"\n--- end of the console ---\n{tail}"
         )
 
@@ -271,13 +300,14 @@ class VM:
 
         Raises ImportError without ``pci-workbench[vm]`` and `VmError` when QEMU refuses.
         """
-        with self._lock:
+        with self._qmp_lock:
             self._need()
             if self._qmp is None:
                 from .qmp import Qmp  # asyncio is slow to import
 
                 self._qmp = Qmp(self._qmp_near)
-            return self._qmp.execute(command, arguments)
+            qmp = self._qmp
+        return qmp.execute(command, arguments)
 
     def reboot(self) -> None:
         """Reboot the guest inside the same QEMU and wait until it is up again. Raises `VmError`."""
@@ -286,6 +316,56 @@ class VM:
             with suppress(Gone):
                 self._agent.order("b")
             self._wait_boot("come back")
+
+    def reset(self) -> None:
+        """Press the reset button (QMP ``system_reset``) and wait until the guest is up again.
+
+        It may hang or be busy: a command that runs there ends with `VmError`. Raises as `qmp`.
+        """
+        boots = self._agent.boots if self.alive else 0
+        self.qmp("system_reset")
+        with self._lock:
+            self._need()
+            if self._agent.boots == boots:  # else the command that ran there has seen it come back
+                self._wait_boot("come back")
+
+    # --- the console ---
+
+    def type(self, text: str) -> int:
+        """Type ``text`` on the serial console, where a root shell listens; end a line with "\\n".
+
+        Returns the position of the console's end before, for `wait_console`. Raises `StateError` when there
+        is no VM, `VmError` when the guest does not take its input.
+        """
+        self._need()
+        end, _ = self._console.log.since(0)
+        data = text.encode()
+        if self._console.send(data) < len(data):
+            raise VmError("the guest does not take what is typed: it hangs, or this is too much at once")
+        return end
+
+    def wait_console(self, text: str, timeout: float = 30, since: int = 0) -> str:
+        """Wait until ``text`` is printed on the console after the position ``since``.
+
+        Returns what was printed from there up to its end. Raises TimeoutError after ``timeout`` seconds,
+        `VmError` when QEMU ended before, `StateError` when there was no VM.
+        """
+        if self._process is None:
+            self._need()
+        found = self._console.log.wait(text, timeout, since)
+        if found is None:
+            tail = "\n".join(self.console.splitlines()[-TAIL:]) or "(empty)"
+            late = VmError if self._console.log.ended else TimeoutError
+            why = "QEMU ended, and" if self._console.log.ended else f"after {timeout:g} s"
+            raise late(f"{why} the console does not say {text!r}; its end:\n{tail}")
+        return found
+
+    def read_console(self, since: int = 0) -> tuple[int, str]:
+        """Return the console's end as a position, and what was printed after the position ``since``.
+
+        Positions count characters since the start; the last 4 MB are kept.
+        """
+        return self._console.log.since(since) if self._process is not None else (0, "")
 
     # --- end ---
 
@@ -301,20 +381,24 @@ class VM:
             self.close()
 
     def kill(self) -> None:
-        """End QEMU at once with SIGKILL, as a power cut would."""
+        """End QEMU at once with SIGKILL, as a power cut would, whatever runs there."""
+        if self._process is not None:
+            self._reaper()  # before the lock, which a command that runs in the guest holds
         self.close()
 
     def close(self) -> None:
         """End QEMU and give everything back; `console` and `trace_log` stay readable. Does nothing twice."""
         with self._lock:
-            if self._process is None or not self._reaper.alive:
+            if self._process is None or self._closed:
                 return
+            self._closed = True
             self._reaper()
             if self._qmp is not None:
                 self._qmp.close()
             self._qmp_near.close()
             self._agent.close()
-            for name, capture in (("console", self._console), ("stderr", self._errors), ("trace", self._log)):
+            self._console.close()
+            for name, capture in (("stderr", self._errors), ("trace", self._log)):
                 self._texts[name] = capture.text()
                 capture.close()
 
@@ -346,8 +430,8 @@ class VM:
 
     @property
     def console(self) -> str:
-        """What the guest has printed on its serial console so far."""
-        return self._text("console", "_console")
+        """What the guest has printed on its serial console so far, the last 4 MB of it."""
+        return self._console.log.text() if self._process is not None else ""
 
     @property
     def qemu_output(self) -> str:

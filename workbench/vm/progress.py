@@ -1,7 +1,7 @@
 """One updating line for long steps: downloads, unpacking, booting.
 
-On a terminal and in a notebook the line is rewritten; into a file or a pipe each step is one plain line;
-under pytest nothing is shown.
+On a terminal and in a notebook the line is rewritten when it changes; into a file, a pipe, or a notebook that
+nobody looks at while it runs, each step is one plain line; under pytest nothing is shown.
 """
 
 import os
@@ -10,8 +10,8 @@ import time
 from typing import TextIO
 
 BAR = 24
-#: Seconds between two rewrites of the line.
-INTERVAL = 0.1
+#: Seconds between two rewrites of the line; a notebook keeps each until it is saved.
+INTERVAL, NOTEBOOK_INTERVAL = 0.1, 0.5
 
 
 class Progress:
@@ -24,10 +24,10 @@ class Progress:
     def __init__(self, stream: TextIO | None = None) -> None:
         notebook = "ipykernel.kernelapp" in sys.modules  # which shows stderr as if something were wrong
         self.stream = stream or (sys.stdout if notebook else sys.stderr)
-        self.live = notebook or self.stream.isatty()
+        self.live = _attended() if notebook else self.stream.isatty()
+        self._interval = NOTEBOOK_INTERVAL if notebook else INTERVAL
         self.quiet = stream is None and "PYTEST_CURRENT_TEST" in os.environ
-        self._step = ""
-        self._width = 0
+        self._step = self._shown = ""
         self._next = 0.0
 
     def __call__(self, text: str, fraction: float | None = None) -> None:
@@ -35,11 +35,11 @@ class Progress:
         step, now = text.partition(":")[0], time.monotonic()
         if self.quiet or (step == self._step and (not self.live or now < self._next)):
             return
-        self._step, self._next = step, now + INTERVAL
+        self._step, self._next = step, now + self._interval
         if self.live:
             self._rewrite(text if fraction is None else f"{_bar(fraction)} {text}")
         else:
-            print(f"  {text}", file=self.stream, flush=True)
+            print(f"  {step}", file=self.stream, flush=True)
 
     def note(self, text: str) -> None:
         """Show one line that stays."""
@@ -48,7 +48,7 @@ class Progress:
         if self.live:
             self._rewrite(text)
             self.stream.write("\n")
-            self._width = 0
+            self._shown = ""
         else:
             self.stream.write(f"  {text}\n")
         self.stream.flush()
@@ -58,16 +58,25 @@ class Progress:
         """End the updating line, with ``text`` in its place if there is any."""
         if text:
             self.note(text)
-        elif self.live and self._width:
+        elif self.live and self._shown:
             self._rewrite("")
-            self._width = 0
         self._step = ""
 
     def _rewrite(self, text: str) -> None:
         text = text[:110]
-        self.stream.write("\r" + text.ljust(self._width) + ("" if text else "\r"))
-        self.stream.flush()
-        self._width = len(text)
+        if text != self._shown:
+            self.stream.write("\r" + text.ljust(len(self._shown)) + ("" if text else "\r"))
+            self.stream.flush()
+            self._shown = text
+
+
+def _attended() -> bool:
+    """Say whether a person may sit at the notebook: nbclient and the like allow no questions to them."""
+    try:
+        kernel = sys.modules["IPython"].get_ipython().kernel
+        return bool(kernel.get_parent()["content"]["allow_stdin"])
+    except (AttributeError, KeyError, LookupError):
+        return True
 
 
 def _bar(fraction: float) -> str:

@@ -1,5 +1,5 @@
 #!/bin/busybox sh
-# First process of the guest: mounts, modules, then the agent for ever. Kernel messages stay on ttyS0.
+# First process of the guest: mounts, modules, then the agent for ever. ttyS0 has kernel messages and a shell.
 export PATH=/usr/local/bin:/bin:/sbin:/usr/bin:/usr/sbin HOME=/root TERM=dumb
 /bin/busybox mkdir -p /proc /sys /dev /run /tmp /root /etc /sbin /usr/bin /usr/sbin
 /bin/busybox --install -s
@@ -24,4 +24,14 @@ done </etc/modules
 
 while :; do
 	setsid sh /sbin/agent </dev/ttyS1 >&3 2>/dev/console
+done &
+exec 3>&-
+
+# A person's shell on the console: in the foreground, because what a shell starts with & ignores Ctrl-C.
+# The sleep is for a console that hangs up at once.
+stty -F /dev/ttyS0 rows 40 cols 110
+cd /root
+while :; do
+	PS1='guest:\w# ' TERM=vt100 setsid -c sh </dev/ttyS0 >/dev/ttyS0 2>&1
+	sleep 1
 done
