@@ -6,7 +6,7 @@ class PlayedKernel {
   /** @param {{kind?: string, registers?: number, options?: Object, layout?: Object}} wish */
   constructor(wish) {
     this.layout = wish.layout ?? playedLayout(wish.registers ?? 40);
-    this.traits = { kind: wish.kind ?? "panel", options: wish.options ?? {}, layout: this.layout };
+    this.traits = { kind: wish.kind ?? "panel", options: wish.options ?? {}, device_layout: this.layout };
     this.listeners = new Map();
     this.sent = [];
     this.feeds = {};

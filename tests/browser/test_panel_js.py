@@ -349,7 +349,7 @@ def test_a_new_layout_replaces_the_rows_in_place(page):
         Object.assign(layout, {version: 2, name: "Blinker2", registers: layout.registers.slice(0, 3)});
         layout.registers[0].name = "CONTROL";
         played.layout = layout;
-        played.set("layout", layout);
+        played.set("device_layout", layout);
         played.flush([0, 1, 2]);
     }""")
     expect(page.locator(".wb-reg-register")).to_have_count(3)

@@ -7,10 +7,10 @@ off-screen or its tab hidden, and less when the browser acknowledges late.
 
 Traits of the widget (synced once, small): ``kind`` ("panel", "registers", "memory", "irq", "log",
 "timeline", "hooks", "console"), ``options`` (dict: ``block`` "bar0", ``iova`` ..., as the Python call gave),
-``layout`` (dict below; a new one with a higher ``version`` after a class was swapped in), ``fallback`` unused
-by JavaScript.
+``device_layout`` (dict below, "the layout"; a new one with a higher ``version`` after a class was swapped in;
+ipywidgets itself has a trait ``layout``).
 
-``layout``::
+``device_layout``::
 
     {"version": 1, "name": "Gpio", "id": "494f:0dc8", "doc": "...", "socket": "/run/...", "qemu_args": "...",
      "blocks": [{"name": "bar2", "index": 2, "size": 256, "kind": "I/O" | "32-bit memory" | ...}],
@@ -19,7 +19,7 @@ by JavaScript.
                                               "enum": {"0": "OFF", "1": "ON"}}]}],
      "irqs": [{"index": 0, "vector": 0, "name": "INTx"}]}
 
-A register's number is its place in ``layout.registers`` (array elements one by one). 64-bit numbers travel
+A register's number is its place in the layout's ``registers`` (array elements one by one). 64-bit numbers travel
 as hex strings in JSON, and as little-endian u64 in buffers: JavaScript numbers lose bits above 2**53.
 
 Browser to kernel (custom messages)::
@@ -44,7 +44,8 @@ its buffers by number: {"buffer": 0}. Only feeds that changed are in a frame. Fe
 ``irq`` {}: {"lines": [{"index": 0, "vector": 0, "name": "INTx", "armed": b, "enabled": b, "masked": b, "asserted": b,
     "pending": b, "count": n, "last": ns or 0}], "repeat": {"0:0": hertz}}
 ``log`` {"filter": "text", "before": seq or null, "rows": <= 200, "paused": b}: {"rows": [[seq, ms, origin, kind, register,
-    value, text, latency_us, revision, marks, traceback_key]], "total": n, "matching": n, "dropped": n, "error": ""}; newest last.
+    value, text, latency_us, revision, marks, traceback_key]], "total": n, "matching": n, "dropped": n, "error": "",
+    "filter", "before": as asked}; newest last.
 ``timeline`` {"from": ns or null, "to": ns or null, "pixels": 900, "lanes": 16}: {"epoch": "ns", "from": ns, "to": ns, "first": ns, "last": ns,
     "lanes": ["bar0.CTRL", ...], "buffer": i, "count": n, "thinned": b}; n entries of 16 bytes: f64 time (ns since epoch), u16 lane,
     u8 kind (enum wb_kind), u8 flags (bit 0 flagged), u32 value (low 32 bits). null: follow the last 10 s.

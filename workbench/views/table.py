@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ..device import Device
 from ..handles import BlockHandle, RegisterHandle
 from ..records import KINDS, Names, Records
+from ..registers import Located
 
 __all__ = ["BlockTable", "RegisterTable"]
 
@@ -34,12 +35,13 @@ class BlockTable:
         self.size = handle.description.size
         self.first = first
         found = sorted(handle.registers(), key=lambda register: register.offset)
-        self.registers = found
+        # No handle is kept: handles keep their device alive.
+        self.elements = [Located(one.description, one.index) for one in found]
         self.count = len(found)
         self.starts: Numbers = np.array([one.offset for one in found], np.int64)
         self.sizes: Numbers = np.array([one.description.size for one in found], np.int64)
         self.latched = [
-            (place, one) for place, one in enumerate(found) if one.description.plane_mask("wo")
+            place for place, one in enumerate(found) if one.description.plane_mask("wo")
         ]  # write-only bits live in another plane: peeked one by one
         ends = np.maximum.accumulate(self.starts + self.sizes) if found else self.starts
         apart = np.ones(self.count, bool)  # whether no byte of it belongs to another register too
@@ -68,9 +70,16 @@ class BlockTable:
         """Peek every register."""
         data = b"".join(block.peek(start, end - start) for start, end in self._spans) + b"\0"
         values = np.frombuffer(data, np.uint8)[self._take].view("<u8").ravel()
-        for place, register in self.latched:
-            values[place] = register.peek()
+        for place in self.latched:
+            values[place] = self.handle(block, place).peek()
         return values
+
+    def handle(self, block: BlockHandle, place: int) -> RegisterHandle:
+        """Return the register at a place of this table, seen through its device."""
+        register, index = self.elements[place]
+        found = getattr(block, register.name)
+        handle: RegisterHandle = found[index] if register.is_array else found
+        return handle
 
 
 class RegisterTable:
@@ -79,13 +88,13 @@ class RegisterTable:
     def __init__(self, device: Device) -> None:
         self.blocks = device.blocks
         self.tables: list[BlockTable] = []
-        self.registers: list[RegisterHandle] = []
+        self.names: list[str] = []
         for index, block in sorted(device.blocks.items()):
-            table = BlockTable(getattr(device, block.name), index, len(self.registers))
+            table = BlockTable(getattr(device, block.name), index, len(self.names))
             self.tables.append(table)
-            self.registers += table.registers
-        self.count = len(self.registers)
-        self.numbers = {register.name: number for number, register in enumerate(self.registers)}
+            self.names += [f"{block.name}.{one.register.element_name(one.index)}" for one in table.elements]
+        self.count = len(self.names)
+        self.numbers = {name: number for number, name in enumerate(self.names)}
         self._slow: dict[tuple[int, int, int, int], tuple[int, ...]] = {}
 
     @property
@@ -93,10 +102,12 @@ class RegisterTable:
         """How many place numbers there are."""
         return self.count + 2 * _REGIONS + 5 * _VECTORS
 
-    def values(self, device: Device) -> npt.NDArray[np.uint64]:
-        """Peek every register of the device."""
-        found = [table.values(getattr(device, table.name)) for table in self.tables]
-        return np.concatenate(found) if found else np.empty(0, np.uint64)
+    def handle(self, device: Device, number: int) -> RegisterHandle:
+        """Return a register by its number; IndexError when there is none."""
+        for table in self.tables:
+            if 0 <= number - table.first < table.count:
+                return table.handle(getattr(device, table.name), number - table.first)
+        raise IndexError(f"the device has no register number {number}")
 
     def places(self, records: Records, names: Names) -> tuple[Numbers, list[tuple[int, int, int]]]:
         """Return the place of each record, and (number, kind, count) of registers touched besides.
@@ -164,7 +175,7 @@ class RegisterTable:
     def label(self, place: int) -> str:
         """Return a place's name: "bar0.CTRL", "irq.MSI[2]", "dma", "bar0 elsewhere" ..."""
         if place < self.count:
-            return self.registers[place].name
+            return self.names[place]
         place -= self.count
         if place < _REGIONS:
             block = self.blocks.get(place)
@@ -178,7 +189,7 @@ class RegisterTable:
 
     def aside(self, place: int) -> bool:
         """Whether a timeline would rather show others: config space."""
-        return place < self.count and self.registers[place].name.startswith("config.")
+        return place < self.count and self.names[place].startswith("config.")
 
 
 def kind_code(name: str) -> int:

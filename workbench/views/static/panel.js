@@ -22,7 +22,7 @@ class PanelShell {
   constructor(model, el) {
     this.model = model;
     this.options = model.get("options") ?? {};
-    this.layout = model.get("layout") ?? { version: 0, name: "", blocks: [], registers: [], irqs: [] };
+    this.layout = model.get("device_layout") ?? { version: 0, name: "", blocks: [], registers: [], irqs: [] };
     /** @type {Map<string, {view: Object, part: Object}>} mounted views by name */
     this.mounted = new Map();
     this.open = [];
@@ -35,8 +35,8 @@ class PanelShell {
       frame: (name, json, buffers) => this.frame(name, json, buffers),
       said: (text, kind) => this.said(text, kind),
     });
-    this.relayout = () => this.laidOut(model.get("layout"));
-    model.on("change:layout", this.relayout);
+    this.relayout = () => this.laidOut(model.get("device_layout"));
+    model.on("change:device_layout", this.relayout);
   }
 
   /** Put a view into an element; views of the names in `open` get and want their feeds. */
@@ -82,7 +82,7 @@ class PanelShell {
   destroy() {
     clearTimeout(this.quiet);
     this.unwatch?.();
-    this.model.off("change:layout", this.relayout);
+    this.model.off("change:device_layout", this.relayout);
     this.link.destroy();
     for (const { part } of this.mounted.values()) part.destroy();
     this.root.remove();

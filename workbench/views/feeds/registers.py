@@ -1,0 +1,67 @@
+"""The feed ``registers``: values, counts and who answers; changed ones only."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from .source import Part, Source
+
+__all__ = ["ENTRY", "RegistersFeed"]
+
+ENTRY = np.dtype(
+    [("number", "<u4"), ("answers", "<u4"), ("value", "<u8"), ("reads", "<u8"), ("writes", "<u8")]
+)
+PYTHON = 1  #: 0: C answers alone; 2 (native) and 3 (mapped) are for hooks and BARs to come
+_HOOKS_EVERY = 0.25  # seconds between two looks at which registers have hooks
+
+
+class RegistersFeed:
+    """The registers of one block, or of all."""
+
+    interval: ClassVar[float] = 0.05
+
+    def __init__(self, parameters: Mapping[str, Any]) -> None:
+        self._block = parameters.get("block")
+        self._last: npt.NDArray[np.void] | None = None
+        self._table: object = None
+        self._answers: npt.NDArray[np.uint32] = np.empty(0, np.uint32)
+        self._looked = 0.0
+
+    def poll(self, source: Source) -> Part | None:
+        """Return the entries that differ from those sent before."""
+        now = self._entries(source)
+        if self._last is None or self._table is not source.table:
+            changed = now
+        else:
+            changed = now[now != self._last]
+            if not len(changed):
+                return None
+        self._last, self._table = now, source.table
+        return Part({"buffer": 0, "count": len(changed)}, (changed.tobytes(),))
+
+    def _entries(self, source: Source) -> npt.NDArray[np.void]:
+        tables = [table for table in source.table.tables if self._block in (None, table.name)]
+        entries = np.zeros(sum(table.count for table in tables), ENTRY)
+        at, counts, answers = 0, source.history.counts, self._who(source)
+        for table in tables:
+            mine, theirs = slice(at, at + table.count), slice(table.first, table.first + table.count)
+            entries["number"][mine] = np.arange(theirs.start, theirs.stop)
+            entries["answers"][mine] = answers[theirs]
+            if table.count:
+                entries["value"][mine] = table.values(getattr(source.device, table.name))
+            entries["reads"][mine], entries["writes"][mine] = counts[:, theirs]
+            at += table.count
+        return entries
+
+    def _who(self, source: Source) -> npt.NDArray[np.uint32]:
+        if len(self._answers) == source.table.count and source.now < self._looked + _HOOKS_EVERY:
+            return self._answers
+        self._looked, answers = source.now, np.zeros(source.table.count, np.uint32)
+        for hook in source.device.hooks:
+            number = source.table.numbers.get(hook.name)
+            if number is not None and hook.enabled:
+                answers[number] = PYTHON
+        self._answers = answers
+        return answers

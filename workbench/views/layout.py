@@ -1,0 +1,71 @@
+"""The layout of a device, as its widgets carry it: what does not change while the guest runs."""
+
+import json
+from typing import Any
+
+from ..device import Device
+from ..registers import Field, Located
+from .feeds.irq import vectors
+from .table import BlockTable, RegisterTable
+
+__all__ = ["layout_of"]
+
+
+def layout_of(device: Device, table: RegisterTable, version: int) -> dict[str, Any]:
+    """Return the ``layout`` trait of the device's views; see feed.py."""
+    server = device.server
+    who = device.id
+    return {
+        "version": version,
+        "name": device.name,
+        "id": f"{who.vendor:04x}:{who.device:04x}",
+        "doc": (vars(type(device)).get("__doc__") or "").strip(),
+        "socket": server.path if server is not None else "",
+        "qemu_args": _arguments(server.path) if server is not None else "",
+        "blocks": [
+            {"name": one.name, "index": one.index, "size": one.size, "kind": _kind(device, one)}
+            for one in table.tables
+        ],
+        "registers": [_register(one, block.name) for block in table.tables for one in block.elements],
+        "irqs": [{"index": index, "vector": vector, "name": name} for index, vector, name in vectors(device)],
+    }
+
+
+def _arguments(path: str) -> str:
+    # As Device.qemu_args() says it, which would start a server that is not there.
+    device = {"driver": "vfio-user-pci", "socket": {"type": "unix", "path": path}}
+    shared = "-m 256M -object memory-backend-memfd,id=ram,size=256M,share=on -machine q35,memory-backend=ram"
+    return f"{shared} -device '{json.dumps(device)}'"
+
+
+def _kind(device: Device, block: BlockTable) -> str:
+    bar = device.bars.get(block.index)
+    if bar is None:
+        return "config space"
+    prefetchable = ", prefetchable" if bar.prefetchable else ""
+    return "I/O" if bar.kind == "io" else f"{bar.bits}-bit memory{prefetchable}"
+
+
+def _register(located: Located, block: str) -> dict[str, Any]:
+    described, index = located
+    return {
+        "block": block,
+        "name": described.element_name(index),
+        "offset": described.element_offset(index),
+        "width": described.width,
+        "mode": described.modes,
+        "reset": hex(described.reset),
+        "doc": (described.doc or "").strip(),
+        "fields": [_field(field) for field in described.fields.values()],
+    }
+
+
+def _field(field: Field) -> dict[str, Any]:
+    return {
+        "name": field.name,
+        "lsb": field.lsb,
+        "width": field.width,
+        "mode": str(field.mode),
+        "doc": field.doc,
+        "enum": {str(number): name for name, number in reversed(field.names.items())},
+    }
