@@ -193,7 +193,7 @@ class HeaderPart {
   #stallBanner(stall) {
     const hook = h("b", { class: "wb-mono" }, stall.hook);
     const seconds = h("span", { "aria-live": "off" });
-    const skip = iconButton("Answer without it: the guest goes on, this call of the hook is given up", () => this.link.attempt("skip"),
+    const skip = iconButton("Answer without it: answer the guest without this hook", () => this.link.attempt("skip"),
       { shown: "Answer without it", class: "wb-labelled wb-danger" });
     const banner = h("div", { class: "wb-banner", "data-tone": "bad" }, h("span", { class: "wb-mark", "aria-hidden": "true" }, "!"),
       h("span", { role: "alert" }, hook, " is still running; the guest waits"), seconds, skip);

@@ -85,15 +85,17 @@ class RegistersPart {
     this.rows.refresh();
   }
 
-  /** The value column is as wide as the widest value that is shown. */
+  /** Columns are as wide as the widest of what can be seen: folded blocks do not count. */
   #measure() {
-    const shown = (this.all?.registers ?? []).filter(({ block }) => !this.state.block || block === this.state.block);
-    const bits = shown.reduce((most, register) => Math.max(most, register.width), 8);
+    const shown = (this.sorted ?? []).filter(({ block }) => !this.folded.has(block.name)).flatMap(({ members }) => members);
+    const most = (size, least) => shown.reduce((found, { register }) => Math.max(found, size(register)), least);
+    const bits = most(({ width }) => width, 8);
     const text = valueText((1n << BigInt(bits)) - 1n, bits, this.radix);
-    this.el.style.setProperty("--wb-value", `${Math.min(text.length, 44) + 2}ch`);
-    this.el.style.setProperty("--wb-reset", `${Math.ceil(Math.min(bits, 64) / 4) + 3}ch`);
-    const longest = shown.reduce((most, register) => Math.max(most, register.name.length), 8);
-    this.el.style.setProperty("--wb-name", `${Math.min(longest, 26) + 1}ch`);
+    const widths = {
+      value: Math.min(text.length, 44) + 2, reset: Math.ceil(bits / 4) + 3,
+      name: Math.min(most(({ name }) => name.length, 8), 26) + 1, mode: Math.min(most(({ mode }) => mode.length, 4), 10) + 1,
+    };
+    for (const [name, width] of Object.entries(widths)) this.el.style.setProperty(`--wb-${name}`, `${width}ch`);
   }
 
   layout(layout) {
@@ -104,7 +106,6 @@ class RegistersPart {
     this.sorted = layout.blocks
       .filter(({ name }) => !this.state.block || name === this.state.block)
       .map((block) => ({ block, members: this.#members(layout, block.name) }));
-    this.#measure();
     this.#list();
   }
 
@@ -117,6 +118,7 @@ class RegistersPart {
   /** Build the list of rows: blocks, the registers that match, the fields of the unfolded ones. */
   #list() {
     editCancel(this.el);
+    this.#measure();
     const words = this.filter.toLowerCase().split(/\s+/).filter(Boolean);
     this.items = [];
     let [shown, total] = [0, 0];
