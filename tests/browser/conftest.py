@@ -1,7 +1,7 @@
 """A browser, a JupyterLab and a notebook for the tests; all ends with the last test of this directory."""
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import chromium
@@ -41,28 +41,34 @@ def lab(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     server.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def notebook(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Opener]:
-    """``notebook(cells)`` opens a fresh notebook with these cells, its kernel ready."""
-    opened: list[Notebook] = []
+    """``notebook(*cells)`` opens a notebook, its kernel ready; for the same cells the same again, cleared.
 
-    def open_one(cells: Iterable[str], name: str | None = None) -> Notebook:
-        name = name or f"{request.node.name.replace('[', '-').replace(']', '')}-{len(opened)}.ipynb"
-        opened.append(lab.open(name, cells))
-        return opened[-1]
+    Opening takes four seconds, so the tests of a file share it: their first cell must make all anew.
+    """
+    opened: dict[tuple[str, ...], Notebook] = {}
+
+    def open_one(*cells: str) -> Notebook:
+        if cells not in opened:
+            opened[cells] = lab.open(f"{request.module.__name__}-{len(opened)}.ipynb", cells)
+        book = opened[cells]
+        book.page.bring_to_front()
+        book.page.evaluate("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+        book.errors.clear()
+        lab.current = book
+        return book
 
     yield open_one
-    failed = getattr(request.node, "wb_failed", False)
-    for number, book in enumerate(opened):
-        if failed and not book.page.is_closed():
-            book.picture(f"failed-{request.node.name}-{number}")
+    for book in opened.values():
         book.close()
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Tell the fixture of a failed test to keep a picture of the page."""
+    """Keep a picture of the page of a failed test."""
     outcome = yield
     report = outcome.get_result()  # type: ignore[attr-defined]
-    if report.when == "call" and report.failed:
-        item.wb_failed = True  # type: ignore[attr-defined]
+    server = getattr(item, "funcargs", {}).get("lab")
+    if report.failed and server is not None and server.current is not None:
+        server.current.picture(f"failed-{item.name}")

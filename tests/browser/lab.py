@@ -84,6 +84,7 @@ class Lab:
 
     def __init__(self, root: Path, browser: Browser) -> None:
         self.root, self.browser = root, browser
+        self.current: Notebook | None = None  #: the one a test looks at
         self.files = root / "notebooks"
         self.log = root / "server.log"
         for name in ("notebooks", "runtime", "settings"):
@@ -173,6 +174,7 @@ class Notebook:
         self.errors: list[str] = []
         self.foreign: list[str] = []
         self.page = self.new_page()
+        lab.current = self
         self.visit(kernel)
 
     def new_page(self) -> Page:
@@ -207,6 +209,8 @@ class Notebook:
 
     def close(self) -> None:
         """Close the pages; end the notebook's kernel."""
+        if self.lab.current is self:
+            self.lab.current = None
         for page in self.pages:
             page.close()
         for session in self.lab.api("sessions"):

@@ -41,7 +41,7 @@ def check_next_serves(lab: Lab, book: Notebook, old: int, path: str) -> None:
 
 
 def test_a_kernel_that_goes_leaves_nothing_and_the_next_serves(lab, notebook):
-    book = notebook(CELLS)
+    book = notebook(*CELLS)
     book.run(0, 1)
     for busy in (False, True):
         for go in (book.restart_kernel, book.kill_kernel):

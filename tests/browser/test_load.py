@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from lab import until
 from panel import Panel
+from test_panel import SHOW
 
 HERE = Path(__file__).parent
 DEVICE = (
     "import workbench as wb, time\n"
+    "if 'dev' in globals(): dev.close()\n"
     "class Mill(wb.Device):\n"
     "    id = wb.PciId(vendor=0x1234, device=0x0B12)\n"
     "    irq = wb.Interrupts(intx=True)\n"
@@ -24,7 +26,15 @@ DEVICE = (
     "dev = Mill()\n"
     "print(dev.serve().path)"
 )
-BUSY = "end = time.monotonic() + {}\nwhile time.monotonic() < end: pass"
+BUSY = "end = time.monotonic() + 10\nwhile time.monotonic() < end: pass"
+LINUX = (
+    "import workbench as wb\nfrom workbench.devices.gpio_pci_idio_16 import PciIdio16\n"
+    "dev = PciIdio16()\nvm = wb.VM(dev, modules=['gpio-pci-idio-16']).start()"
+)
+DRIVER = (
+    "print(vm.run('cd /sys/class/gpio; echo 528 > export; "
+    "(while :; do read v < IIN0/value; done) > /dev/null 2>&1 & echo started').stdout)"
+)
 MESSAGES = 30  # a second, at most
 TRIP = 150  # ms
 COST = 0.10
@@ -69,7 +79,7 @@ def hammering(path: str, directory: Path) -> Iterator[Hammer]:
 
 @pytest.fixture
 def panel(notebook):
-    book = notebook([DEVICE, "dev", BUSY.format(10)])
+    book = notebook(DEVICE, SHOW, BUSY)
     book.run(0, 1)
     return Panel(book).wait()
 
@@ -168,15 +178,7 @@ def test_the_panel_costs_the_guest_little(panel, tmp_path):
 @pytest.mark.vm
 @pytest.mark.timeout(240)
 def test_linux_hammers_through_its_driver_and_the_panel_keeps_up(notebook):
-    book = notebook(
-        [
-            "import workbench as wb\nfrom workbench.devices.gpio_pci_idio_16 import PciIdio16\n"
-            "dev = PciIdio16()\nvm = wb.VM(dev, modules=['gpio-pci-idio-16']).start()",
-            "dev",
-            "print(vm.run('cd /sys/class/gpio; echo 528 > export; "
-            "(while :; do read v < IIN0/value; done) > /dev/null 2>&1 & echo started').stdout)",
-        ]
-    )
+    book = notebook(LINUX, SHOW, DRIVER)
     book.run(0, 1, 2)
     panel = Panel(book).wait()
     before = int(book.ask("print(dev.log.total)"))

@@ -12,7 +12,7 @@ TABS = ("Registers", "Memory", "Interrupts", "Log", "Timeline", "Hooks")
 
 @pytest.fixture
 def panel(notebook):
-    book = notebook([DEVICE, SHOW])
+    book = notebook(DEVICE, SHOW)
     book.run(0)
     book.ask("for n in range(40): guest.bar0.write32(0, n); guest.bar0.read32(8); dev.irq.trigger()")
     book.ask("guest.bar0.read32(0x800)")
