@@ -65,7 +65,7 @@ function memoryFill(part, row, index, fresh) {
 
 function memoryStill(part, row, start, index) {
   row.wb.start = start;
-  row.querySelectorAll(".wb-flash-a, .wb-flash-b").forEach(unflash);
+  unflashIn(row);
   setText(row.wb.address, start.toString(16).padStart(part.digits, "0"));
   const found = part.base === 0n ? part.names.get(index) ?? [] : [];
   setText(row.wb.names, found.map(({ name }) => name).join(" "));

@@ -31,7 +31,7 @@ function registersFill(part, row, item, fresh) {
     fresh = true;
   }
   fresh ||= row.wb.item !== item;
-  if (fresh) row.querySelectorAll(".wb-flash-a, .wb-flash-b").forEach(unflash);
+  if (fresh) unflashIn(row);
   row.wb.item = item;
   row.wb.show(item, fresh);
 }

@@ -211,14 +211,21 @@ function watchVisible(el, changed) {
   };
 }
 
+const FLASH_MOST = 32; // elements that may fade at once: each costs style and paint in every frame
+let flashing = 0;
+
 /** Make an element glow once (style.css); with reduced motion it carries a still mark for a second. Two equal
- * animations take turns, because a class put on again does not start its animation again. */
+ * animations take turns, because a class put on again does not start its animation again. Where very many things
+ * change, they glow without fading. */
 function flash(el) {
+  if (!el.wbFlash) flashing += 1;
+  const still = flashing > FLASH_MOST;
   const again = el.classList.contains("wb-flash-a");
-  el.classList.toggle("wb-flash-a", !again);
-  el.classList.toggle("wb-flash-b", again);
+  el.classList.toggle("wb-flash-a", !still && !again);
+  el.classList.toggle("wb-flash-b", !still && again);
+  el.classList.toggle("wb-flash-c", still);
   clearTimeout(el.wbFlash);
-  el.wbFlash = setTimeout(() => unflash(el), 1200);
+  el.wbFlash = setTimeout(() => unflash(el), still ? 500 : 1200);
 }
 
 /** End the glow at once: the element is used for something else now. */
@@ -226,7 +233,13 @@ function unflash(el) {
   if (!el.wbFlash) return;
   clearTimeout(el.wbFlash);
   el.wbFlash = 0;
-  el.classList.remove("wb-flash-a", "wb-flash-b");
+  flashing -= 1;
+  el.classList.remove("wb-flash-a", "wb-flash-b", "wb-flash-c");
+}
+
+/** End every glow inside an element. */
+function unflashIn(el) {
+  el.querySelectorAll(".wb-flash-a, .wb-flash-b, .wb-flash-c").forEach(unflash);
 }
 
 /** Remember small choices (the open tab, the radix) for this page: `recall("tab", "registers")`, `remember("tab", "log")`. */
