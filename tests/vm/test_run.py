@@ -77,3 +77,66 @@ def test_qmp_answers_and_refuses(machine: VM) -> None:
 def test_a_vm_starts_once(machine: VM) -> None:
     with pytest.raises(StateError, match="started already"):
         machine.start()
+
+
+def test_lspci_shows_bars_with_size_and_kind(machine: VM) -> None:
+    ahci = machine.run("lspci -v -s 00:1f.2", check=True).stdout
+    assert "IRQ" in ahci
+    assert "BAR 4: I/O ports at" in ahci
+    assert "(32-bit, non-prefetchable) [size=4K]\n" in ahci
+
+
+def test_lspci_dumps_the_header(machine: VM) -> None:
+    lines = machine.run("lspci -n -x -d 8086:29c0", check=True).stdout.split("\n")
+    assert lines[0] == "00:00.0 0600: 8086:29c0"
+    assert lines[1].startswith("00: 86 80 c0 29 ")
+    assert [line[:4] for line in lines[1:5]] == ["00: ", "10: ", "20: ", "30: "]
+    assert lines[5:] == ["", ""]
+
+
+@pytest.mark.parametrize("command", ["lspci -q", "lspci -s", "lspci foo", "setpci", "setpci -s 0:0.0"])
+def test_the_pci_tools_refuse_what_they_do_not_know(machine: VM, command: str) -> None:
+    done = machine.run(command)
+    assert (done.stdout, done.returncode) == ("", 1)
+    assert done.stderr.startswith(command.partition(" ")[0] + ": ")
+
+
+def test_setpci_reads_and_writes_by_name_and_by_number(machine: VM) -> None:
+    read = "setpci -s 00:1f.2 VENDOR_ID 02.w COMMAND 04.w 00.l 0.b"
+    assert machine.run("setpci -s 00:1f.2 COMMAND=0000; " + read).stdout.split() == [
+        *("8086", "2922", "0000", "0000", "29228086", "86")
+    ]
+    assert machine.run("setpci -s 00:1f.2 COMMAND=6 3C.B=2a; setpci -s 00:1f.2 4.w 3c.b").stdout.split() == [
+        *("0006", "2a")
+    ]
+
+
+@pytest.mark.parametrize("operation", ["COMMAND=12345", "NO_SUCH", "5.w", "COMMAND=x", "4.q", "1000.b"])
+def test_setpci_refuses_what_would_go_elsewhere(machine: VM, operation: str) -> None:
+    assert machine.run(f"setpci -s 00:1f.2 {operation}").returncode == 1
+
+
+def test_what_is_typed_on_the_console_reaches_a_shell(machine: VM) -> None:
+    machine.wait_console("guest:~# ")
+    at = machine.type("echo $((40 + 2))x; tty\n")
+    assert machine.wait_console("# ", since=at) == "echo $((40 + 2))x; tty\n42x\n/dev/ttyS0\nguest:~# "
+    assert machine.read_console(at)[1].startswith("echo $((40")
+
+
+def test_ctrl_c_on_the_console_ends_a_program(machine: VM) -> None:
+    machine.wait_console("guest:~# ")
+    at = machine.type("sleep 1003\n")
+    machine.run("until ps | grep -q '[s]leep 1003'; do usleep 10000; done", check=True)
+    machine.type("\x03")
+    assert machine.wait_console("\nguest:~# ", since=at) == "sleep 1003\n^C\nguest:~# "
+
+
+def test_a_shell_that_ends_comes_again(machine: VM) -> None:
+    machine.wait_console("guest:~# ")
+    at = machine.type("exit\n")
+    assert "built-in shell" in machine.wait_console("guest:~# ", since=at)
+
+
+def test_a_wait_for_what_is_not_said_ends(machine: VM) -> None:
+    with pytest.raises(TimeoutError, match=r"after 0.1 s the console does not say 'no such'; its end:\n"):
+        machine.wait_console("no such", timeout=0.1)

@@ -15,7 +15,7 @@ import time
 KEPT = 4 << 20
 #: Bytes that may wait for a reader: a thread that computes keeps ours from reading for a while.
 ROOM = 1 << 20
-#: "Where is the cursor?", which busybox's shell asks before each line: no part of the text, and nobody answers.
+#: "Where is the cursor?", which busybox's shell asks before each line: no part of the text.
 ASKED = "\x1b[6n"
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -84,7 +85,7 @@ def suspects(devices: Sequence[Servable], vm: int | None) -> list[str]:
     for device in devices:
         server, hooks = getattr(device, "server", None), getattr(device, "hooks", None)
         if server is not None and server.paused:
-            found.append(f"{device.name} is paused: {device.name}'s server.resume()")
+            found.append(f"{device.name} is paused: resume() of its server lets the guest go on")
         if server is not None and server.client and not server.client.startswith(f"pid {vm} "):
             found.append(f"{device.name} is in use by {server.client}, and serves one client at a time")
         if server is not None and not server.running:
@@ -94,4 +95,15 @@ def suspects(devices: Sequence[Servable], vm: int | None) -> list[str]:
             found.append(
                 f"the hook {stalls.running.name} of {device.name} runs for {stalls.seconds_in_hook:.0f} s"
             )
+    return found
+
+
+def likely_causes(devices: Sequence[Servable], vm: int | None, output: str) -> list[str]:
+    """Return lines that explain a failed start: the suspects, else in general when ``output`` says so."""
+    found = [f"likely because {each}" for each in suspects(devices, vm)]
+    if not found and re.search(r"tim(ed|e)[ -]?out", output, re.IGNORECASE):
+        found = [
+            "a device did not answer QEMU in time: it is paused, a hook does not return, a cell keeps Python "
+            "busy, or another client is attached"
+        ]
     return found

@@ -10,7 +10,6 @@ console, the initramfs and QEMU's messages live in memory. QEMU dies with this p
 """
 
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -18,21 +17,17 @@ import weakref
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self, overload
+from typing import Any, Literal, NoReturn, Self, overload
 
 from ..errors import StateError, VmError
 from . import initramfs, kit
-from .agent import Agent, Gone, Hung, Restarted
+from .agent import Gone, Hung, Restarted
 from .command import Wiring, qemu_command
-from .console import Capture, Console
 from .debs import Progress as ProgressCall
-from .devices import devices_of, serve_free, suspects
+from .devices import devices_of, likely_causes, serve_free, suspects
 from .kvm import forget_kvm_failure, kvm_failure, kvm_problem, remember_kvm_failure
-from .launcher import spawn
+from .process import Process
 from .progress import Progress
-
-if TYPE_CHECKING:
-    from .qmp import Qmp
 
 #: Seconds within which a guest under KVM must print something; a healthy one takes less than one.
 KVM_PATIENCE = 12.0
@@ -60,12 +55,6 @@ def _machines() -> list[str]:
     return [f"pid {vm.pid}" for vm in list(_started) if vm.alive]
 
 
-def _reap(process: "subprocess.Popen[bytes]") -> None:
-    if process.poll() is None:
-        process.kill()
-    process.wait()
-
-
 class VM:
     """A virtual machine with ``devices`` plugged in; use it in a ``with``, or call `start` and `close`.
 
@@ -74,11 +63,11 @@ class VM:
     `wait_console` and `console` are a person's way, a root shell on the serial console.
 
     ``modules`` (one name or several) are loaded at boot, with what they need. ``memory`` is QEMU's ``-m``.
-    ``accel`` is "auto"
-    (KVM if it works), "kvm" or "tcg". ``trace`` is a QEMU trace pattern or several ("vfio*"): `trace_log`.
-    ``timeout`` is for the boot, in seconds. ``qemu`` and ``kernel`` are paths to use instead of those found
-    or fetched; a kernel of your own has its modules built in. ``append`` adds kernel arguments, ``files``
-    (path → content) adds executables to the guest.
+    ``accel`` is "auto" (KVM if it works), "kvm" or "tcg". ``trace`` is a QEMU trace pattern or several
+    ("vfio*"): `trace_log`. ``timeout`` is for the boot, in seconds. ``qemu`` and ``kernel`` are paths to use
+    instead of those found or fetched; a kernel of your own has its modules built in. ``append`` adds kernel
+    arguments, ``files`` (path → content) adds executables to the guest. Raises TypeError or ValueError when
+    ``devices`` are not devices, each once and with a name of its own.
     """
 
     def __init__(
@@ -106,10 +95,8 @@ class VM:
         self._append, self._files = append, files
         self._progress = Progress() if progress is None else progress
         self._lock = threading.RLock()
-        self._qmp_lock = threading.Lock()  # apart: QMP works while a command runs in the guest
-        self._process: subprocess.Popen[bytes] | None = None
-        self._qmp: Qmp | None = None
-        self._texts: dict[str, str] = {}
+        self._process: Process | None = None
+        self._used: str | None = None
 
     # --- start ---
 
@@ -168,48 +155,43 @@ class VM:
         note(text) if note else self._progress(text, None)
 
     def _boot(self, qemu: kit.Qemu, guest: kit.Guest, initrd: bytes, accel: str) -> Self:
-        self._texts, self._qmp, self._used, self._closed = {}, None, accel, False
-        self._console, self._errors, self._log = Console(), Capture("stderr"), Capture("trace")
-        self._agent, image = Agent(), Capture("initrd")
-        self._qmp_near, qmp_far = socket.socketpair()
-        image.write(initrd)
-        fds = [each.fileno() for each in (self._console.far, self._agent.far, qmp_far)]
-        wiring = Wiring(fds[0], image.path, self._log.path, fds[1], fds[2])
         arguments = [word for device in self.devices for word in device.qemu_args(None, PATIENCE)]
-        command = qemu_command(
-            qemu, accel, self.memory, guest.vmlinuz, wiring, arguments, self._trace, self._append, self._extra
-        )
-        try:
-            self._progress(f"starting QEMU {qemu.version} ({accel})", None)
-            self._process = spawn(
-                command, [*fds, image.fd, self._log.fd], stdout=self._errors.fd, stderr=self._errors.fd
+
+        def command(wiring: Wiring) -> list[str]:
+            return qemu_command(
+                qemu,
+                accel,
+                self.memory,
+                guest.vmlinuz,
+                wiring,
+                arguments,
+                self._trace,
+                self._append,
+                self._extra,
             )
-            self._reaper = weakref.finalize(self, _reap, self._process)
-            _started.add(self)
-        finally:
-            qmp_far.close()
-            image.close()
-            self._agent.far.close()
-            self._console.far.close()
-        self._wait_boot("boot")
+
+        self._progress(f"starting QEMU {qemu.version} ({accel})", None)
+        self._process, self._used = Process(command, initrd), accel
+        _started.add(self)
+        self._wait_boot(self._process, "boot", 0)
         return self
 
-    def _wait_boot(self, what: str) -> None:
-        """Wait for the agent; on failure end QEMU and say what was seen."""
+    def _wait_boot(self, process: Process, what: str, since: int) -> None:
+        """Wait for the agent; on failure end QEMU and say what was seen. ``since``: in the console."""
         started = time.monotonic()
 
         def check() -> None:
-            self._check_boot(started)
+            self._check_boot(process, started, since)
 
         try:
-            self._agent.wait_ready(started + self.timeout, self._tell, check)
+            process.agent.wait_ready(started + self.timeout, self._tell, check)
         except (Hung, Gone) as error:
             late = f"the guest did not {what} within {self.timeout} s"
             self._fail("QEMU ended" if isinstance(error, Gone) else late)
         except BaseException:
             self.close()
             raise
-        for problem in self._agent.failed_modules:
+        for problem in process.agent.failed_modules:
             self._note(f"guest: module {problem}")
         done = getattr(self._progress, "done", None)
         if done:
@@ -218,36 +200,36 @@ class VM:
     def _tell(self, step: str) -> None:
         self._progress("booting the guest: " + ("kernel is up" if step == "up" else f"loading {step}"), None)
 
-    def _check_boot(self, started: float) -> None:
+    def _check_boot(self, process: Process, started: float, since: int) -> None:
         """Raise if this boot cannot succeed any more."""
-        console, errors = self.console, self._errors.text()
+        _, console = process.console.log.since(since)
+        seconds = time.monotonic() - started
         if self._used == "kvm":
-            if "KVM internal error" in errors:
-                raise _KvmBroken("KVM internal error")
-            if "failed to initialize kvm" in errors:
-                raise _KvmBroken(errors.strip().splitlines()[0])
-            if not console and time.monotonic() - started > KVM_PATIENCE:
+            if problem := process.kvm_problem():
+                raise _KvmBroken(problem)
+            if not console and seconds > KVM_PATIENCE:
                 raise _KvmBroken(f"the guest's kernel said nothing for {KVM_PATIENCE:.0f} s")
         if "Kernel panic" in console:
             self._fail("the guest's kernel panicked")
-        seconds = time.monotonic() - started
-        why = self._suspects()[:1] if seconds > SUSPECT_AFTER else []
+        why = suspects(self.devices, process.pid)[:1] if seconds > SUSPECT_AFTER else []
         self._progress(f"booting the guest: {seconds:.0f} s" + "".join(f", {each}" for each in why), None)
-
-    def _suspects(self) -> list[str]:
-        return suspects(self.devices, None if self._process is None else self._process.pid)
 
     def _fail(self, what: str) -> NoReturn:
         """Close and raise a `VmError` with everything there is to see."""
-        if self._used == "kvm" and "failed to initialize kvm" in self._errors.text():
-            raise _KvmBroken(self._errors.text().strip().splitlines()[0])
-        causes = "".join(f"\nlikely because {each}" for each in self._suspects())
+        process = self._process
+        assert process is not None
+        if self._used == "kvm" and (problem := process.kvm_problem()):
+            raise _KvmBroken(problem)
+        output = process.output().strip()
+        causes = likely_causes(self.devices, process.pid, output)
         self.close()
-        tail = "\n".join(self.console.splitlines()[-TAIL:]) or "(empty)"
         raise VmError(
-            f"{what}{causes}\n--- QEMU said ---\n{self.qemu_output.strip() or '(nothing)'}"
-            f"\n--- end of the console ---\n{tail}"
+            "\n".join([what, *causes, "--- QEMU said ---", output or "(nothing)"])
+            + f"\n--- end of the console ---\n{self._tail()}"
         )
+
+    def _tail(self) -> str:
+        return "\n".join(self.console.splitlines()[-TAIL:]) or "(empty)"
 
     # --- use ---
 
@@ -270,23 +252,22 @@ class VM:
         ended or the guest hangs, `StateError` if there is no VM.
         """
         with self._lock:
-            self._need()
+            process = self._need()
             try:
-                status, out, err, took = self._agent.run(
-                    command.encode(errors="surrogateescape"), timeout, GRACE
-                )
+                said = process.agent.run(command.encode(errors="surrogateescape"), timeout, GRACE)
             except Gone:
                 self._fail(f"QEMU ended while the guest ran {command!r}")
             except Restarted:
                 raise VmError(f"the guest rebooted while it ran {command!r}") from None
             except Hung:
                 raise VmError(
-                    f"the guest does not answer; it was running {command!r}. End of its console:\n"
-                    + "\n".join(self.console.splitlines()[-TAIL:])
+                    f"the guest does not answer; it was running {command!r}. "
+                    f"End of its console:\n{self._tail()}"
                 ) from None
+        status, out, err, took = said
         if status == 128 + signal.SIGKILL and took >= timeout:
-            said = (out + err)[-500:].decode(errors="replace")
-            raise CommandTimeout(f"{command!r} ran longer than {timeout} s and was killed; it said {said!r}")
+            end = (out + err)[-500:].decode(errors="replace")
+            raise CommandTimeout(f"{command!r} ran longer than {timeout} s and was killed; it said {end!r}")
         result: subprocess.CompletedProcess[Any]
         result = subprocess.CompletedProcess(
             command, status, *(each.decode(errors="replace") if text else each for each in (out, err))
@@ -300,34 +281,29 @@ class VM:
 
         Raises ImportError without ``pci-workbench[vm]`` and `VmError` when QEMU refuses.
         """
-        with self._qmp_lock:
-            self._need()
-            if self._qmp is None:
-                from .qmp import Qmp  # asyncio is slow to import
-
-                self._qmp = Qmp(self._qmp_near)
-            qmp = self._qmp
-        return qmp.execute(command, arguments)
+        return self._need().qmp(command, arguments)
 
     def reboot(self) -> None:
         """Reboot the guest inside the same QEMU and wait until it is up again. Raises `VmError`."""
         with self._lock:
-            self._need()
+            process = self._need()
+            since, _ = self.read_console()
             with suppress(Gone):
-                self._agent.order("b")
-            self._wait_boot("come back")
+                process.agent.order("b")
+            self._wait_boot(process, "come back", since)
 
     def reset(self) -> None:
         """Press the reset button (QMP ``system_reset``) and wait until the guest is up again.
 
         It may hang or be busy: a command that runs there ends with `VmError`. Raises as `qmp`.
         """
-        boots = self._agent.boots if self.alive else 0
+        process = self._need()
+        boots, (since, _) = process.agent.boots, self.read_console()
         self.qmp("system_reset")
         with self._lock:
             self._need()
-            if self._agent.boots == boots:  # else the command that ran there has seen it come back
-                self._wait_boot("come back")
+            if process.agent.boots == boots:  # else the command that ran there has seen it come back
+                self._wait_boot(process, "come back", since)
 
     # --- the console ---
 
@@ -337,10 +313,9 @@ class VM:
         Returns the position of the console's end before, for `wait_console`. Raises `StateError` when there
         is no VM, `VmError` when the guest does not take its input.
         """
-        self._need()
-        end, _ = self._console.log.since(0)
-        data = text.encode()
-        if self._console.send(data) < len(data):
+        console, data = self._need().console, text.encode()
+        end, _ = console.log.since(0)
+        if console.send(data) < len(data):
             raise VmError("the guest does not take what is typed: it hangs, or this is too much at once")
         return end
 
@@ -350,14 +325,11 @@ class VM:
         Returns what was printed from there up to its end. Raises TimeoutError after ``timeout`` seconds,
         `VmError` when QEMU ended before, `StateError` when there was no VM.
         """
-        if self._process is None:
-            self._need()
-        found = self._console.log.wait(text, timeout, since)
+        log = (self._process or self._need()).console.log
+        found = log.wait(text, timeout, since)
         if found is None:
-            tail = "\n".join(self.console.splitlines()[-TAIL:]) or "(empty)"
-            late = VmError if self._console.log.ended else TimeoutError
-            why = "QEMU ended, and" if self._console.log.ended else f"after {timeout:g} s"
-            raise late(f"{why} the console does not say {text!r}; its end:\n{tail}")
+            late, why = (VmError, "QEMU ended, and") if log.ended else (TimeoutError, f"after {timeout:g} s")
+            raise late(f"{why} the console does not say {text!r}; its end:\n{self._tail()}")
         return found
 
     def read_console(self, since: int = 0) -> tuple[int, str]:
@@ -365,53 +337,44 @@ class VM:
 
         Positions count characters since the start; the last 4 MB are kept.
         """
-        return self._console.log.since(since) if self._process is not None else (0, "")
+        return self._process.console.log.since(since) if self._process is not None else (0, "")
 
     # --- end ---
 
     def powerdown(self, timeout: float = 30) -> None:
         """Let the guest power off and wait for QEMU to end; after ``timeout`` seconds it is killed."""
         with self._lock:
-            if not self.alive or self._process is None:
+            process = self._process
+            if process is None or not process.alive:
                 return
             with suppress(Gone):
-                self._agent.order("p")
-            with suppress(subprocess.TimeoutExpired):
-                self._process.wait(timeout)
+                process.agent.order("p")
+            process.wait(timeout)
             self.close()
 
     def kill(self) -> None:
         """End QEMU at once with SIGKILL, as a power cut would, whatever runs there."""
         if self._process is not None:
-            self._reaper()  # before the lock, which a command that runs in the guest holds
+            self._process.kill()  # before the lock, which a command that runs in the guest holds
         self.close()
 
     def close(self) -> None:
         """End QEMU and give everything back; `console` and `trace_log` stay readable. Does nothing twice."""
         with self._lock:
-            if self._process is None or self._closed:
-                return
-            self._closed = True
-            self._reaper()
-            if self._qmp is not None:
-                self._qmp.close()
-            self._qmp_near.close()
-            self._agent.close()
-            self._console.close()
-            for name, capture in (("stderr", self._errors), ("trace", self._log)):
-                self._texts[name] = capture.text()
-                capture.close()
+            if self._process is not None:
+                self._process.close()
 
-    def _need(self) -> None:
-        if not self.alive:
+    def _need(self) -> Process:
+        if self._process is None or not self._process.alive:
             raise StateError("this VM is not running")
+        return self._process
 
     # --- look ---
 
     @property
     def alive(self) -> bool:
         """True while QEMU runs."""
-        return self._process is not None and self._process.poll() is None
+        return self._process is not None and self._process.alive
 
     @property
     def pid(self) -> int | None:
@@ -421,27 +384,22 @@ class VM:
     @property
     def accelerator(self) -> str | None:
         """The accelerator in use, "kvm" or "tcg"; None before the start."""
-        return getattr(self, "_used", None)
-
-    def _text(self, name: str, attribute: str) -> str:
-        if name in self._texts:
-            return self._texts[name]
-        return getattr(self, attribute).text() if self._process is not None else ""
+        return self._used
 
     @property
     def console(self) -> str:
         """What the guest has printed on its serial console so far, the last 4 MB of it."""
-        return self._console.log.text() if self._process is not None else ""
+        return self._process.console.log.text() if self._process is not None else ""
 
     @property
     def qemu_output(self) -> str:
         """What QEMU itself has printed."""
-        return self._text("stderr", "_errors")
+        return self._process.output() if self._process is not None else ""
 
     @property
     def trace_log(self) -> str:
         """QEMU's own trace, with ``trace=``."""
-        return self._text("trace", "_log")
+        return self._process.trace() if self._process is not None else ""
 
     def __repr__(self) -> str:
         state = f"running, pid {self.pid}, {self.accelerator}" if self.alive else "not running"
