@@ -31,7 +31,7 @@ class PlayedTrace extends PlayedKernel {
   flush(changed) {
     if (!this.visible) return;
     const [feeds, buffers] = [{}, []];
-    if (this.feeds.state) feeds.state = this.state;
+    if (this.feeds.state) feeds.state = { ...this.state, total: this.records.length, dropped: this.dropped ?? 0 };
     if (this.feeds.log) this.tellLog(feeds);
     if (this.feeds.timeline) feeds.timeline = this.timeline(this.feeds.timeline, buffers);
     if (this.feeds.irq) feeds.irq = { lines: this.lines, repeat: this.repeat };
@@ -47,7 +47,7 @@ class PlayedTrace extends PlayedKernel {
     if (this.feeds.log.paused && this.told.log === wish) return;
     this.told.log = wish;
     const { filter, before, rows } = this.feeds.log;
-    const answer = { total: this.records.length, matching: this.records.length, dropped: this.dropped ?? 0, error: "" };
+    const answer = { filter: filter.trim(), before, total: this.records.length, matching: this.records.length, dropped: this.dropped ?? 0, error: "" };
     if (filter.includes("syntax")) {
       feeds.log = { ...answer, rows: [], error: "'syntax' was not expected there" };
       return;
@@ -130,7 +130,7 @@ function playedFilter(text) {
 }
 
 function playedHooks() {
-  const row = { function: "switch", cell: "In[4]", revision: 3, calls: 12345, median_us: 38.2, max_us: 6120, error: TRACE, enabled: true, revisions: [1, 2, 3] };
+  const row = { function: "switch", cell: "In[4]", revision: 3, calls: 12345, median_us: 38.2, max_us: 6120, error: "ZeroDivisionError: division by zero (3x)", enabled: true, revisions: [1, 2, 3] };
   return [
     { ...row, key: "bar0.CTRL.on_write" },
     { ...row, key: "bar0.COUNT.on_read", function: "count", cell: "In[5]", revision: 1, revisions: [1], calls: 88, error: "", median_us: 12, max_us: 91 },

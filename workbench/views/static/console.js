@@ -57,7 +57,6 @@ const consoleView = (() => {
     constructor(el, link) {
       this.link = link;
       this.state = { have: 0 };
-      this.machine = null;
       this.queue = "";
       this.sending = false;
       this.nodes = new WeakMap();
@@ -70,9 +69,8 @@ const consoleView = (() => {
 
     update(name, json) {
       if (name !== "console") return;
-      if (this.machine !== null && json.vm !== this.machine && json.from === 0) this.#restart();
-      this.machine = json.vm;
-      setText(this.status, json.alive ? `● running: ${json.vm}` : json.vm ? `○ ended: ${json.vm}` : "○ no virtual machine");
+      if (json.from === 0 && json.text && this.state.have) this.#restart(); // another boot, or all of it again
+      setText(this.status, json.alive ? `● running: ${json.vm}` : `○ ${json.vm || "no virtual machine"}`);
       for (const control of this.controls) control.disabled = !json.alive;
       this.#take(json);
     }

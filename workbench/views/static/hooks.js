@@ -15,11 +15,6 @@ const hooksView = (() => {
     });
   }
 
-  /** The last line of a traceback: what was raised. @param {string} text */
-  function lastLine(text) {
-    return text.trim().split("\n").at(-1) ?? "";
-  }
-
   /** One hook: two rows of the table, the second (error, diff) hidden until it is asked for. */
   class HookRow {
     constructor(link) {
@@ -54,7 +49,7 @@ const hooksView = (() => {
       setAttr(this.toggle, "aria-label", `${row.enabled ? "Disable" : "Enable"} ${row.key}`);
       this.diffButton.disabled = row.revisions.length < 2;
       setAttr(this.diffButton, "aria-label", `Compare revisions of ${row.key}`);
-      setText(this.errorButton, row.error ? `! ${lastLine(row.error)}` : "");
+      setText(this.errorButton, row.error ? `! ${row.error}` : "");
       this.errorButton.hidden = !row.error;
       setText(this.cells[7].lastChild, row.error ? "" : "none");
       if (this.open === "error") this.#show(row.error ? "error" : "", this.#trace());
@@ -85,7 +80,8 @@ const hooksView = (() => {
     }
 
     #trace() {
-      return h("pre", { class: "wb-trace", tabindex: "0", "aria-label": `Traceback of ${this.row.key}` }, this.row.error);
+      return h("pre", { class: "wb-trace", tabindex: "0", "aria-label": `Traceback of ${this.row.key}` },
+        this.link.state?.errors?.find((error) => error.name === this.row.key)?.text ?? this.row.error);
     }
 
     #diff() {
@@ -159,9 +155,8 @@ const hooksView = (() => {
   }
 
   return {
-    feeds: () => ({ hooks: {} }),
+    feeds: () => ({ hooks: {}, state: {} }),
     mount: (el, link) => new HooksTable(el, link),
     diffLines,
-    lastLine,
   };
 })();

@@ -89,7 +89,7 @@ const irqView = (() => {
       const hertz = h("input", {
         class: "wb-irq-hertz", inputmode: "decimal", dataset: { go: "", act: "hertz" }, value: String(HERTZ), tabindex: "-1",
         oninput: (event) => this.#wished(event.target),
-        onkeydown: (event) => event.key === "Enter" && (event.stopPropagation(), this.#act(event.target, "repeat")),
+        onkeydown: (event) => void (event.key === "Enter" && this.#act(event.target, "repeat")), // false would swallow the key
       });
       const repeat = h("span", { role: "gridcell", class: "wb-irq-repeat" }, hertz, h("span", null, " Hz "), this.#button("repeat", "Start"));
       return h("div", { class: "wb-irq-row" }, cells, hand, repeat);

@@ -44,7 +44,7 @@ const logView = (() => {
   /** Put a frame's newest rows after those that are here; start anew where records in between are missing. */
   function merge(rows, fresh, more) {
     if (!rows.length || !fresh.length) return fresh.length ? fresh.slice() : [];
-    const last = rows.at(-1)[SEQ];
+    const last = Math.max(...rows.slice(-PAGE).map((row) => row[SEQ])); // rows stand in order of time, not of number
     const known = new Set(rows.slice(-PAGE * 2).map((row) => row[SEQ]));
     const added = fresh.filter((row) => !known.has(row[SEQ]));
     const joined = added.length < fresh.length || added.length === more || added[0][SEQ] === last + 1;
@@ -74,16 +74,15 @@ const logView = (() => {
     }
 
     update(name, json) {
-      if (name === "state") return this.opened.size ? this.#shape() : undefined;
+      if (name === "state") return this.#told(json);
       if (name !== "log") return undefined;
-      this.#counts(json);
       // A frame that was on its way when the wish changed is not what is wanted now.
-      if (json.filter !== undefined && json.filter !== this.state.filter) return undefined;
-      if (json.error) return undefined;
-      if (this.state.before !== null) return this.#older(json.rows);
+      if (json.filter !== this.state.filter.trim() || json.before !== this.state.before) return undefined;
+      this.#counts(json);
+      if (json.before !== null) return this.#older(json.rows);
       if (this.held && this.rows.length) return undefined;
-      this.rows = this.anew ? json.rows.slice() : merge(this.rows, json.rows, json.matching - this.matching);
-      this.anew = this.anew && performance.now() < this.anewUntil;
+      const kept = json.matching < this.matching ? [] : this.rows; // fewer: the log was cleared
+      this.rows = merge(kept, json.rows, json.matching - this.matching);
       this.matching = json.matching;
       this.#shape();
       return this.scroller.toEnd();
@@ -102,11 +101,11 @@ const logView = (() => {
       this.input = h("input", {
         class: "wb-log-filter", type: "search", "aria-label": "Filter expression", "aria-describedby": error, spellcheck: "false",
         placeholder: "reg == CTRL && op == w && value & 1", oninput: () => this.#typed(300),
-        onkeydown: (event) => event.key === "Enter" && this.#typed(0),
+        onkeydown: (event) => void (event.key === "Enter" && this.#typed(0)), // false would swallow the key
       });
       this.error = h("div", { id: error, class: "wb-error", role: "alert", hidden: true });
       const csv = iconButton("Copy the matching records as CSV", () => this.#csv(), { shown: "Copy CSV" });
-      const clear = iconButton("Begin anew: older records are no longer shown", () => this.link.attempt("clear").then(() => this.#anew()), { shown: "Clear" });
+      const clear = iconButton("Begin anew: older records are no longer shown", () => this.link.attempt("clear").then(() => this.#live()), { shown: "Clear" });
       return h("div", { class: "wb-bar" }, this.hold, this.input, csv, clear);
     }
 
@@ -118,10 +117,11 @@ const logView = (() => {
     }
 
     #foot() {
-      this.total = h("span", null, "no records");
+      this.total = h("span", null, "no records yet");
+      this.match = h("span", null);
       this.dropped = h("span", null, "0 dropped");
       this.where = h("span", { class: "wb-note", role: "status" });
-      return h("div", { class: "wb-bar wb-log-foot" }, this.total, this.dropped, this.where);
+      return h("div", { class: "wb-bar wb-log-foot" }, this.total, this.match, this.dropped, this.where);
     }
 
     #list() {
@@ -156,7 +156,6 @@ const logView = (() => {
       el.classList.toggle("wb-flagged", line === null && Boolean(row[MARKS]));
       el.dataset.kind = row[KIND];
       el.dataset.origin = row[ORIGIN];
-      setAttr(el, "aria-expanded", line === null ? String(this.opened.has(row[SEQ])) : null);
       if (line === null) this.#fillMarks(el.lastChild, row, index);
     }
 
@@ -166,9 +165,12 @@ const logView = (() => {
       const opened = this.opened.has(row[SEQ]);
       const text = `${opened ? "▾" : "▸"} ${row[MARKS] || "! error"}`;
       const known = cell.querySelector("button");
-      if (known) return setText(known, text);
+      if (known) {
+        setAttr(known, "aria-expanded", String(opened));
+        return setText(known, text);
+      }
       return cell.replaceChildren(h("button", {
-        type: "button", class: "wb-link", tabindex: "-1", dataset: { go: "" }, "aria-label": "Show the traceback",
+        type: "button", class: "wb-link", tabindex: "-1", dataset: { go: "" }, "aria-label": "Show the traceback", "aria-expanded": String(opened),
         onclick: (event) => this.#open(Number(event.target.closest("[data-index]").dataset.index)),
       }, text));
     }
@@ -194,11 +196,17 @@ const logView = (() => {
       this.scroller.setCount(this.items.length);
     }
 
+    /** The counts of the feed `state` go on while the log is held. */
+    #told({ total, dropped }) {
+      setText(this.total, total ? `${countText(total)} records` : "no records yet");
+      setText(this.dropped, `${dropped ? "! " : ""}${countText(dropped)} dropped`);
+      this.dropped.classList.toggle("wb-warn", dropped > 0);
+      if (this.opened.size) this.#shape();
+    }
+
     #counts(json) {
-      const all = json.matching === json.total || !this.state.filter;
-      setText(this.total, `${countText(json.total)} records` + (all ? "" : `, ${countText(json.matching)} match`));
-      setText(this.dropped, `${json.dropped ? "! " : ""}${countText(json.dropped)} dropped`);
-      this.dropped.classList.toggle("wb-warn", json.dropped > 0);
+      this.#told(json);
+      setText(this.match, json.filter && !json.error ? `${countText(json.matching)} match` : "");
       setText(this.error, json.error ?? "");
       this.error.hidden = !json.error;
       setAttr(this.input, "aria-invalid", json.error ? "true" : null);
@@ -236,13 +244,11 @@ const logView = (() => {
       else if (!this.held && !atEnd) this.scroller.toEnd();
       else if (this.held === "scroll" && atEnd && byHand && !this.opened.size) this.#live();
       const more = this.held && first < PAGE / 4 && !this.exhausted && this.state.before === null;
-      if (more && this.rows.length && this.rows.length < HELD) this.#wish({ before: this.rows[0][SEQ] });
+      if (more && this.rows.length && this.rows.length < HELD) this.#wish({ before: Math.min(...this.rows.slice(0, PAGE).map((row) => row[SEQ])) });
     }
 
     /** A page of older rows arrived: put it on top without moving what is in the window. */
     #older(page) {
-      const before = this.state.before;
-      if (page.some((row) => row[SEQ] >= before)) return;
       this.exhausted = page.length === 0;
       const height = this.scroller.position;
       const count = this.items.length;
@@ -261,8 +267,6 @@ const logView = (() => {
     }
 
     #anew() {
-      this.anew = true;
-      this.anewUntil = performance.now() + 400;
       this.exhausted = false;
       this.rows = [];
       this.#wish({ before: null });
@@ -300,6 +304,7 @@ const logView = (() => {
     feeds: (state) => ({ log: state ?? { filter: "", before: null, rows: PAGE, paused: false }, state: {} }),
     mount: (el, link, layout, options) => new Log(el, link, layout, options),
     expression,
+    quick: QUICK,
     merge,
     unfold,
     cells,

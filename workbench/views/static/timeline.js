@@ -216,7 +216,7 @@ const timelineView = (() => {
     }
 
     #drawTop() {
-      if (!this.canvas.sprites) return;
+      if (!this.canvas.look) return;
       this.canvas.drawTop(this);
       setText(this.readout, this.#cursorText());
       this.#showTip();
@@ -258,14 +258,27 @@ const timelineView = (() => {
       const wish = `${kinds.join()} ${flagged} ${this.canvas.look}`;
       if (wish === this.legended) return;
       this.legended = wish;
-      const { side, pictures, ring } = this.canvas.sprites;
-      const entry = (picture, label) => {
-        const canvas = h("canvas", { width: picture.width, height: picture.height, style: { width: `${side}px`, height: `${side}px` }, "aria-hidden": "true" });
-        canvas.getContext("2d").drawImage(picture, 0, 0);
-        return h("span", null, canvas, label);
-      };
-      const entries = kinds.map((kind) => entry(pictures[kind] ?? pictures[8], recordMarks.kind(kind).label));
-      this.legend.replaceChildren(...entries, flagged ? entry(ring, "flagged") : "");
+      const entries = kinds.map((kind) => this.#legendEntry(recordMarks.kind(kind).label, (context) => {
+        recordMarks.trace(context, kind, 9, 9);
+        recordMarks.paint(context, kind, this.canvas.ink, "");
+      }));
+      if (flagged) {
+        entries.push(this.#legendEntry("flagged", (context) => {
+          recordMarks.traceRing(context, 9, 9);
+          recordMarks.paintRing(context);
+        }));
+      }
+      this.legend.replaceChildren(...entries);
+    }
+
+    #legendEntry(label, draw) {
+      const { ratio } = this.canvas;
+      const picture = h("canvas", { width: 18 * ratio, height: 18 * ratio, style: { width: "18px", height: "18px" }, "aria-hidden": "true" });
+      const context = picture.getContext("2d");
+      context.scale(ratio, ratio);
+      context.beginPath();
+      draw(context);
+      return h("span", null, picture, label);
     }
 
     /** In words, for those who do not see the canvas: a summary, and the counts of each lane. */

@@ -7,6 +7,7 @@
 class TimelineCanvas {
   static LANE = 24;
   static AXIS = 24;
+  static CROWDED = 400; // marks from which on they get no edge
 
   constructor(stage) {
     this.stage = stage;
@@ -38,7 +39,6 @@ class TimelineCanvas {
     const look = `${style.color} ${style.backgroundColor} ${ratio}`;
     if (look !== this.look) {
       Object.assign(this, { look, ink: style.color, paper: style.backgroundColor, font: `12px ${style.fontFamily}` });
-      this.sprites = recordMarks.sprites(ratio, this.ink, this.paper);
     }
   }
 
@@ -106,16 +106,25 @@ class TimelineCanvas {
 
   #marks(context, { count, time, lane, kind, flags }, window) {
     const { left, width } = this.plot;
-    const { side, pictures, ring } = this.sprites;
     const scale = width / (window.to - window.from);
-    const half = side / 2;
+    const edge = count <= TimelineCanvas.CROWDED ? this.paper : "";
+    const shown = new Float32Array(count); // its place, or -1
     for (let n = 0; n < count; n++) {
       const x = left + (time[n] - window.from) * scale;
-      if (x < left - 1 || x > left + width + 1) continue;
-      const y = this.middle(lane[n], kind[n]) - half;
-      context.drawImage(pictures[kind[n]] ?? pictures[8], x - half, y, side, side);
-      if (flags[n] & 1) context.drawImage(ring, x - half, y, side, side);
+      shown[n] = x < left - 1 || x > left + width + 1 ? -1 : x;
     }
+    for (const one of new Set(kind)) {
+      context.beginPath();
+      for (let n = 0; n < count; n++) {
+        if (kind[n] === one && shown[n] >= 0) recordMarks.trace(context, one, shown[n], this.middle(lane[n], one));
+      }
+      recordMarks.paint(context, one, this.ink, edge);
+    }
+    context.beginPath();
+    for (let n = 0; n < count; n++) {
+      if (flags[n] & 1 && shown[n] >= 0) recordMarks.traceRing(context, shown[n], this.middle(lane[n], kind[n]));
+    }
+    recordMarks.paintRing(context);
   }
 
   /** Draw the cursors with what lies between them, and a ring around the mark under the pointer. */
