@@ -55,6 +55,7 @@ def notebook(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Opener]:
         book = opened[cells]
         book.page.bring_to_front()
         book.page.evaluate("() => window.jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
+        book.page.evaluate("() => sessionStorage.clear()")  # where the panel keeps its open tab
         book.errors.clear()
         lab.current = book
         return book
