@@ -83,7 +83,10 @@ class FakeServer:
         header = Header.unpack(data)
         payload = b""
         while len(payload) < header.size - 16:
-            payload += self.socket.recv(header.size - 16 - len(payload))
+            piece = self.socket.recv(header.size - 16 - len(payload))
+            if not piece:
+                return None
+            payload += piece
         return header, payload, fds
 
     def reply(self, header: Header, payload: bytes = b"", fds=(), **changed) -> None:

@@ -56,6 +56,15 @@ def test_an_offset_that_no_message_can_say_is_refused(guest, offset):
         guest.bar0.read32(offset)
 
 
+def test_a_name_is_answered_with_how_a_guest_reads(guest):
+    hint = r"'CTRL': a guest knows no names, only offsets, as in guest\.bar0\.read32\(offset\)"
+    with pytest.raises(AttributeError, match=hint):
+        _ = guest.bar0.CTRL
+    with pytest.raises(AttributeError):
+        guest.bar0.CTRL = 1
+    assert not hasattr(guest.config, "_repr_html_")
+
+
 def test_an_access_outside_names_region_offset_and_errno(guest):
     text = r"REGION_READ of 4 bytes at bar0\+0x1000 was refused: EINVAL"
     with pytest.raises(wb.ProtocolError, match=text) as caught:

@@ -1,10 +1,15 @@
 """The software guest against servers that break the protocol, stall or vanish."""
 
+import contextlib
 import errno
+import gc
 import os
 import re
+import signal
 import socket
 import threading
+import time
+import weakref
 
 import pytest
 from fake_server import FakeServer
@@ -276,3 +281,123 @@ def test_requests_of_many_threads_get_their_own_replies(path):
         for thread in threads:
             thread.join()
         assert wrong == []
+
+
+# ---- Ctrl-C: a signal whose handler raises, wherever it finds the main thread
+
+
+class Interrupted(BaseException):
+    """What Ctrl-C raises, without being mistaken for somebody's real Ctrl-C."""
+
+
+@contextlib.contextmanager
+def interrupting(seconds: float):
+    """Raise Interrupted in this thread after some seconds, unless the block is done before."""
+
+    def interrupt(*_) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("sent", [0, 1, 16, 20, 35])
+def test_ctrl_c_while_a_reply_is_coming_leaves_a_guest_that_goes_on(path, sent):
+    """``sent`` bytes of the reply are there when the wait is interrupted; the rest comes late."""
+    go_on = threading.Event()
+
+    def late(server, header, payload, fds):
+        del server.on[Command.REGION_READ]
+        answer = protocol.pack_message(header.id, header.command, payload + b"late", 1)
+        server.socket.send(answer[:sent])
+        assert go_on.wait(5)
+        server.socket.send(answer[sent:])
+
+    with FakeServer(path) as server, Client(path) as guest:
+        server.on[Command.REGION_READ] = late
+        with pytest.raises(Interrupted), interrupting(0.02):
+            guest.bar0.read32(0)
+        assert not guest.closed
+        go_on.set()
+        for _ in range(3):
+            assert guest.config.read32(0) == int.from_bytes(server.config[:4], "little")
+
+
+def test_a_late_reply_is_dropped_by_the_thread_that_serves_memory_too(path):
+    go_on, asked = threading.Event(), threading.Event()
+
+    def late(server, header, payload, fds):
+        del server.on[Command.REGION_READ]
+        assert go_on.wait(5)
+        server.reply(header, payload + b"late")
+        server.socket.send(protocol.pack_message(1, Command.DMA_READ, protocol.DMA_ACCESS.pack(0, 2)))
+        assert server.receive()[1].endswith(b"\0\0")
+        asked.set()
+
+    with FakeServer(path) as server, Client(path) as guest:
+        guest.memory.map(0, 4096, shared_fd=False)
+        server.on[Command.REGION_READ] = late
+        with pytest.raises(Interrupted), interrupting(0.02):
+            guest.bar0.read32(0)
+        go_on.set()
+        assert asked.wait(5)
+        assert guest.config.read16(0) == 0x1234
+
+
+def test_ctrl_c_wherever_it_comes_leaves_a_guest_that_goes_on(path):
+    """The interrupts walk through the whole of a request, a few microseconds further each time."""
+    count = 0
+    with FakeServer(path) as server, Client(path) as guest:
+        server.config[:] = bytes(range(256))
+        for step in range(120):
+            with contextlib.suppress(Interrupted), interrupting(20e-6 + step * 3e-6):
+                for offset in range(200):
+                    assert guest.config.read8(offset) == offset
+            count += guest.config.read8(step) == step
+            assert not guest.closed
+    assert count == 120
+
+
+def test_ctrl_c_inside_a_long_message_hangs_up(path):
+    """Nobody can know how much of it the server has got."""
+    with FakeServer(path) as server, Client(path) as guest:
+        reading = threading.Event()
+        server.on[Command.REGION_WRITE] = lambda *_: reading.wait(5)
+        guest.bar0.write(0, b"1", posted=True)
+        with pytest.raises(Interrupted), interrupting(0.02):
+            guest.bar0.write(0, bytes(1 << 20), posted=True)
+        reading.set()
+        assert guest.closed
+        with pytest.raises(ProtocolError, match="closed"):
+            guest.bar0.read8(0)
+
+
+# ---- going
+
+
+def test_a_guest_that_serves_memory_can_be_forgotten(path):
+    with FakeServer(path):
+        guest = Client(path)
+        guest.memory.map(0, 4096, shared_fd=False)
+        gone = weakref.ref(guest)
+        del guest
+        gc.collect()
+        assert gone() is None
+        deadline = time.monotonic() + 5
+        while any(thread.name == f"guest of {path}" for thread in threading.enumerate()):
+            assert time.monotonic() < deadline
+
+
+def test_descriptors_that_come_with_irq_info_are_closed(path):
+    def with_fd(server, header, payload, fds):
+        fd = os.eventfd(0)
+        server.reply(header, server.payload_for(header.command, payload), fds=[fd])
+        os.close(fd)
+
+    with FakeServer(path, {Command.DEVICE_GET_IRQ_INFO: with_fd}), Client(path) as guest:
+        assert guest.irqs[0].count == 3  # the leak check of every test counts the rest

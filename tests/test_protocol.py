@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workbench import protocol
+from workbench.engine import lib
 from workbench.errors import ProtocolError
 from workbench.protocol import Header, RegionCapability, RegionFlag
 
@@ -27,6 +28,40 @@ def test_layouts_have_the_sizes_of_the_specification():
         "MULTI_WRITE": 24,
     }
     assert {name: getattr(protocol, name).size for name in sizes} == sizes
+
+
+def test_both_sides_count_alike():
+    assert protocol.MAX_TRANSFER == lib.WB_MAX_TRANSFER
+    assert protocol.MAX_FDS == lib.WB_MAX_FDS
+    assert protocol.REGIONS == lib.WB_REGIONS
+    assert protocol.IRQS == lib.WB_IRQS
+
+
+def test_names_stand_where_the_engine_counts():
+    regions = {"bar0": lib.WB_BAR0, "rom": lib.WB_ROM, "config": lib.WB_CONFIG, "vga": lib.WB_VGA}
+    assert {name: protocol.REGION_NAMES.index(name) for name in regions} == regions
+    irqs = {"INTx": lib.WB_INTX, "MSI": lib.WB_MSI, "MSI-X": lib.WB_MSIX, "ERR": lib.WB_ERR}
+    assert {name: protocol.IRQ_NAMES.index(name) for name in irqs} == irqs
+    assert protocol.IRQ_NAMES[lib.WB_REQ] == "REQ"
+
+
+@pytest.mark.parametrize("number", [-1, 99, 255, 1 << 32])
+def test_what_has_no_name_is_called_by_its_number(number):
+    assert protocol.region_name(number) == f"region {number}"
+    assert protocol.irq_name(number) == f"IRQ index {number}"
+    assert protocol.command_name(number) == f"command {number}"
+
+
+def test_what_has_a_name_is_called_by_it():
+    assert protocol.region_name(7) == "config"
+    assert protocol.irq_name(2) == "MSI-X"
+    assert protocol.command_name(9) == "REGION_READ"
+
+
+def test_every_name_that_others_use_is_public():
+    assert all(hasattr(protocol, name) for name in protocol.__all__)
+    shown = {name for name, value in vars(protocol).items() if name.isupper() and not name.startswith("_")}
+    assert shown <= set(protocol.__all__)
 
 
 def test_a_header_is_little_endian_and_comes_back():

@@ -41,7 +41,7 @@ def log() -> AccessLog:
 def add(log: AccessLog, ms: float, kind: str = "read", **values: Any) -> None:
     code = next(number for number, name in KINDS.items() if name == kind)
     fields = {"kind": code, "size": 4, "time": int((1000 + ms) * MS), **values}
-    lib.wb_log_add(log._handle, ffi.new("wb_record *", fields))
+    lib.wb_log_add(log.handle, ffi.new("wb_record *", fields))
 
 
 def lanes(ax: Axes) -> list[str]:

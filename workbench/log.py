@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .engine import ffi, lib
 from .records import FLAGGED, FLAGS, KINDS, ORIGINS, RECORD, Names, Record, Records
-from .registers import Block
+from .registers import Block, Field, Register
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,7 +35,7 @@ class LogView:
     """Records of a device at one moment. Made by ``AccessLog.filter()`` and slices."""
 
     def __init__(self, records: Records, names: Names, epoch: int, dropped: int = 0) -> None:
-        self._array, self._names, self._origin, self._lost = records, names, epoch, dropped
+        self._array, self._names, self._epoch, self._lost = records, names, epoch, dropped
 
     def records(self, since: int = 0) -> Records:
         """Return the records with sequence number ``since`` and later as a structured array of RECORD."""
@@ -53,7 +53,7 @@ class LogView:
     @property
     def epoch(self) -> int:
         """The time that counts as 0 in displays: that of the log's first record, ns of CLOCK_MONOTONIC."""
-        return self._origin
+        return self._epoch
 
     @property
     def dropped(self) -> int:
@@ -78,11 +78,12 @@ class LogView:
     ) -> "LogView":
         """Return the records that fit everything given.
 
-        ``register``: "CTRL", "bar0.CTRL", "bar0", "irq", "dma", a register, or several of them;
+        ``register``: "CTRL", "DB[2]", "bar0.CTRL", "bar0", "bar0+0x40", "irq", "dma", what a record calls
+        it, a register, element, field or block (``dev.bar0.CTRL``, ``dev.bar0``), or several of them;
         ``kind``: "read", "write" ...; ``origin``: "guest", "notebook", "device"; ``since`` and
         ``until``: a time as in ``record.time`` (ns), or a Record, both included; ``last``: seconds
         before the newest record; ``flagged``: True for what deserves a look, False for the rest.
-        Raises ValueError for a kind or origin that does not exist.
+        Raises ValueError for a register, kind or origin that does not exist.
         """
         records = self.records()
         keep = np.ones(len(records), dtype=bool)
@@ -90,8 +91,8 @@ class LogView:
             keep &= np.isin(records["kind"], _codes(kind, KINDS, "kind"))
         if origin is not None:
             keep &= np.isin(records["origin"], _codes(origin, ORIGINS, "origin"))
-        if last is not None and len(records):
-            keep &= records["time"] >= max(0, int(records["time"].max()) - int(last * 1e9))
+        if last is not None:
+            keep &= _newest(records["time"], last)
         if since is not None:
             keep &= records["time"] >= _time(since)
         if until is not None:
@@ -157,14 +158,17 @@ class LogView:
         """
         records = self.records()
         codes, touches = self.names.table(records)
-        words = {bits: "|".join(name for bit, name in FLAGS.items() if bits & bit) for bits in range(32)}
+        words = {
+            bits: "|".join(name for bit, name in FLAGS.items() if bits & bit)
+            for bits in np.unique(records["flags"]).tolist()
+        }
         with open(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["time", "kind", "origin", "register", "flags", *_COLUMNS])
             for code, row in zip(codes.tolist(), records, strict=True):
                 head = (int(row["time"]) - self.epoch, KINDS[int(row["kind"])], ORIGINS[int(row["origin"])])
                 tail = (row[name].item() for name in _COLUMNS)
-                writer.writerow([*head, touches[code].label, words[int(row["flags"]) & 31], *tail])
+                writer.writerow([*head, touches[code].label, words[int(row["flags"])], *tail])
 
     def plot(self, **options: Any) -> "Axes":
         """Draw the timeline: one lane a register. Options: see ``workbench.views.timeline.plot``."""
@@ -186,7 +190,7 @@ class LogView:
 
         In the log itself a record stands where it was finished.
         """
-        return sorted(self[-most:], key=lambda record: record.time)
+        return sorted(self[-most:], key=lambda record: record.time) if most > 0 else []
 
     def summary(self) -> str:
         """Return the counts in words; dropped records are always mentioned."""
@@ -201,7 +205,8 @@ class AccessLog(LogView):
 
     def __init__(self, handle: Any, blocks: Mapping[int, Block]) -> None:
         super().__init__(np.empty(0, RECORD), Names(blocks), 0)
-        self._handle = handle
+        self.handle = handle
+        self.owner: Callable[[], Any] = lambda: None  #: the core it belongs to
         self._start = 0  # the first sequence number of this view
 
     def records(self, since: int = 0) -> Records:
@@ -212,22 +217,49 @@ class AccessLog(LogView):
         """
         begin = max(since, self._start)
         array = self.since(begin)
-        if len(array) and begin == self._start and not self._origin:
-            self._origin = int(array["time"][0])
+        if len(array) and begin == self._start and not self._epoch:
+            self._epoch = int(array["time"][0])
         return array
 
-    def since(self, begin: int) -> Records:
-        """Return the records with sequence number ``begin`` and later, those before ``clear()`` included."""
+    def since(self, begin: int, most: int | None = None) -> Records:
+        """Return the records from sequence number ``begin`` on, those before ``clear()`` included.
+
+        At most ``most`` of them, the oldest; None: all.
+        """
         position = ffi.new("uint64_t *", begin)
-        room = lib.wb_log_count(self._handle) - max(begin, lib.wb_log_dropped(self._handle))
+        room = lib.wb_log_count(self.handle) - max(begin, lib.wb_log_dropped(self.handle))
+        room = room if most is None else min(room, most)
         array, have = np.empty(max(0, room), RECORD), 0
         while have < room:
             target = ffi.from_buffer("wb_record[]", array[have:], require_writable=True)
-            got = lib.wb_log_copy(self._handle, position, target, min(_CHUNK, room - have))
+            got = lib.wb_log_copy(self.handle, position, target, min(_CHUNK, room - have))
             if not got:
                 break
             have += got
         return array[:have]
+
+    @overload
+    def __getitem__(self, index: int) -> Record: ...
+    @overload
+    def __getitem__(self, index: slice) -> LogView: ...
+    def __getitem__(self, index: int | slice) -> Record | LogView:
+        # Only what is asked for is copied: the whole ring takes milliseconds.
+        first = max(self._start, int(lib.wb_log_dropped(self.handle)))
+        numbers = range(first, int(lib.wb_log_count(self.handle)))[index]
+        if isinstance(numbers, range):
+            return self._view(self._pick(numbers))
+        found = self.since(numbers, 1)
+        return Record.decode(found[0].item(), self.names, self.epoch)
+
+    def _pick(self, numbers: range) -> Records:
+        """Return the records with these sequence numbers, in this order, but for those overwritten."""
+        if not numbers:
+            return np.empty(0, RECORD)
+        low = min(numbers[0], numbers[-1])
+        array = self.since(low, abs(numbers[-1] - numbers[0]) + 1)
+        oldest = int(array["seq"][0]) if len(array) else low
+        places = np.arange(numbers.start, numbers.stop, numbers.step) - oldest
+        return array[places[(places >= 0) & (places < len(array))]]
 
     @property
     def first(self) -> int:
@@ -237,22 +269,35 @@ class AccessLog(LogView):
     @property
     def epoch(self) -> int:
         """The time of the first record that was seen here, ns of CLOCK_MONOTONIC; 0 before there is one."""
-        if not self._origin:
-            self.records()
-        return self._origin
+        if not self._epoch:
+            oldest = self.since(self._start, 1)
+            self._epoch = int(oldest["time"][0]) if len(oldest) else 0
+        return self._epoch
 
     @property
     def dropped(self) -> int:
         """How many records the ring has overwritten since ``clear()`` (or the beginning)."""
-        return max(0, int(lib.wb_log_dropped(self._handle)) - self._start)
+        return max(0, int(lib.wb_log_dropped(self.handle)) - self._start)
 
     @property
     def total(self) -> int:
         """How many records were written since ``clear()`` (or the beginning), dropped ones included."""
-        return int(lib.wb_log_count(self._handle)) - self._start
+        return int(lib.wb_log_count(self.handle)) - self._start
 
     def __len__(self) -> int:
         return self.total - self.dropped
+
+    def view(self, filter: str = "") -> Any:  # noqa: A002
+        """Return a live view of the log; ``filter`` as in it: ``reg == CTRL && op == w && value & 1``."""
+        from .views.doors import view_of
+
+        return view_of(self.owner, "log", filter=filter)
+
+    def timeline(self) -> Any:
+        """Return a live timeline; ``plot()`` gives the same as a figure."""
+        from .views.doors import view_of
+
+        return view_of(self.owner, "timeline")
 
     def clear(self) -> None:
         """Begin anew: older records are no longer shown here.
@@ -260,8 +305,8 @@ class AccessLog(LogView):
         Only a mark is moved. The ring keeps its records, sequence numbers go on counting, and other
         views of the device still see everything.
         """
-        self._start = int(lib.wb_log_count(self._handle))
-        self._origin = 0
+        self._start = int(lib.wb_log_count(self.handle))
+        self._epoch = 0
 
     def wait(
         self,
@@ -277,6 +322,9 @@ class AccessLog(LogView):
         for ``filter()``; ``since``: the first sequence number that counts, 0 for those already there;
         by default only records after this call. Raises TimeoutError after ``timeout`` seconds.
         """
+        if not isinstance(condition, int) and not callable(condition):
+            text = "wait for a number of records, or give a function of a Record"
+            raise TypeError(f"{text}; a register goes in by keyword: wait(register={condition!r})")
         seen = self.total + self._start if since is None else since
         wanted, end = condition if isinstance(condition, int) else 1, monotonic() + timeout
         if wanted < 1:
@@ -292,8 +340,8 @@ class AccessLog(LogView):
 
     def _wait(self, seen: int, end: float, timeout: float) -> None:
         """Block until there is a record beyond ``seen``; in slices, so that Ctrl-C is heard."""
-        while not lib.wb_log_wait(self._handle, seen, round(1000 * max(0.0, min(_SLICE, end - monotonic())))):
-            if monotonic() >= end:
+        while not lib.wb_log_wait(self.handle, seen, round(1000 * max(0.0, min(_SLICE, end - monotonic())))):
+            if not monotonic() < end:  # so that waiting until NaN ends too
                 raise TimeoutError(f"no such record within {timeout:g} s; log: {self.summary()}")
 
 
@@ -310,15 +358,45 @@ def _time(moment: int | Record) -> int:
     return moment.time if isinstance(moment, Record) else max(0, int(moment))
 
 
+def _newest(times: npt.NDArray[np.uint64], last: float) -> npt.NDArray[np.bool_]:
+    """Return which times are at most ``last`` seconds before the newest."""
+    if not last >= 0:
+        raise ValueError(f"last is how many seconds before the newest record, not {last!r}")
+    newest = int(times.max()) if len(times) else 0
+    earliest = newest - int(last * 1e9) if last * 1e9 < newest else 0
+    return np.asarray(times >= np.uint64(earliest))
+
+
 def _covers(records: Records, names: Names, wanted: Any) -> npt.NDArray[np.bool_]:
     """Return which records touch one of the registers: names, descriptions or bound registers."""
-    one = isinstance(wanted, str) or hasattr(wanted, "description") or not isinstance(wanted, Iterable)
-    several = [wanted] if one else list(wanted)
-    words = {one for one in several if isinstance(one, str)}
-    described = [getattr(one, "description", one) for one in several if not isinstance(one, str)]
+    chosen = [_place(one) for one in (wanted if _several(wanted) else [wanted])]
+    words = {one for one in chosen if isinstance(one, str)}
+    for word in words:
+        names.check(word)
+    described = [one for one in chosen if isinstance(one, Register)]
     codes, touches = names.table(records)
     fits = [
         bool(words & touch.names) or any(found.register in described for found in touch.located)
         for touch in touches
     ]
     return np.array(fits, dtype=bool)[codes]
+
+
+def _several(wanted: Any) -> bool:
+    # Blocks and arrays of a device can be iterated over, but each is one thing to ask for.
+    return isinstance(wanted, Iterable) and not isinstance(wanted, str) and not hasattr(wanted, "description")
+
+
+def _place(wanted: Any) -> str | Register:
+    """Return the name by which records know it or, for a register's description, itself."""
+    description = getattr(wanted, "description", wanted)
+    if isinstance(description, Field) and wanted is not description:
+        return _place(wanted.register)
+    if isinstance(wanted, str | Register):
+        return wanted
+    if isinstance(description, Register):
+        return str(wanted.name)
+    block = getattr(description, "block", description)  # of a Bar
+    if isinstance(block, Block):
+        return block.name
+    raise TypeError(f"a register is a name, dev.bar0.CTRL, dev.bar0 or several of them, not {wanted!r}")

@@ -6,17 +6,23 @@ is one of them, decoded: ``print(record)`` gives the line of a transcript. ``log
 """
 
 import errno
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from .engine import ffi, lib
-from .registers import Block, Field, Located, Register
+from .fields import Field, spell
+from .protocol import IRQ_NAMES, REGION_NAMES, command_name, irq_name, region_name
+from .registers import Block, Located, Register
 
-__all__ = ["FLAGGED", "FLAGS", "KINDS", "ORIGINS", "RECORD", "Names", "Record", "Records", "duration"]
+__all__ = [
+    "FLAGGED", "FLAGS", "KINDS", "ORIGINS", "RECORD", "Names", "Record", "Records", "data_size", "duration",
+]  # fmt: skip
 
 Records = npt.NDArray[np.void]  #: a structured array of RECORD
 
@@ -38,7 +44,8 @@ def _enum(name: str, prefix: str) -> dict[int, str]:
 KINDS = _enum("wb_kind", "WB_KIND_")  #: 0: "read", 1: "write", 2: "poke" ...
 ORIGINS = _enum("wb_origin", "WB_")  #: "guest", "notebook", "device"
 FLAGS = _enum("wb_flag", "WB_")  #: 1: "unmapped", 2: "violation" ...
-FLAGGED = lib.WB_UNMAPPED | lib.WB_VIOLATION | lib.WB_HOOK_FAILED  #: what deserves a look
+#: what deserves a look
+FLAGGED = lib.WB_UNMAPPED | lib.WB_VIOLATION | lib.WB_HOOK_FAILED | lib.WB_REFUSED
 
 _SLOTS = {lib.WB_HOOK_READ: "on_read", lib.WB_HOOK_WRITE: "on_write"}
 _OUTCOMES = _enum("wb_irq_outcome", "WB_IRQ_")
@@ -48,12 +55,20 @@ _MARKS = {
     "violation": "writes read-only or reserved bits",
     "hook_failed": "hook raised",
 }
-_REGIONS = {lib.WB_ROM: "rom", lib.WB_CONFIG: "config", lib.WB_VGA: "vga", 255: "none"}
-_VECTORS = {lib.WB_INTX: "INTx", lib.WB_MSI: "MSI", lib.WB_MSIX: "MSI-X", lib.WB_ERR: "ERR"}
+_REASONS = {  # why guest memory could not be reached, by the engine's errno
+    errno.EACCES: "bus master is off",
+    errno.EFAULT: "not mapped",
+    errno.EPERM: "mapped read-only",
+    errno.ENXIO: "mapped without a file",
+    errno.EIO: "its file was truncated",
+}
 _TOUCHES = (lib.WB_KIND_READ, lib.WB_KIND_WRITE, lib.WB_KIND_POKE, lib.WB_KIND_SWAP)
 _IRQS = (lib.WB_KIND_IRQ, lib.WB_KIND_UNMASK)
 _DMA = (lib.WB_KIND_DMA_READ, lib.WB_KIND_DMA_WRITE, lib.WB_KIND_MAP, lib.WB_KIND_UNMAP)
 _CACHED = 1 << 16
+_PLAIN_NAMES = {"irq", "dma", "reset", "client", *REGION_NAMES}
+_BYTES = re.compile(rf"({'|'.join(REGION_NAMES)})\+0x[0-9a-f]+")  # where no register is
+_VECTOR = re.compile(rf"(irq\.)?({'|'.join(IRQ_NAMES)})(\[\d+\])?")
 
 
 class Touch(NamedTuple):
@@ -70,6 +85,19 @@ class Names:
     def __init__(self, blocks: Mapping[int, Block]) -> None:
         self._blocks = dict(blocks)
         self._touches: dict[tuple[int, int, int, int], Touch] = {}
+        self._described: set[str] = set()
+
+    def check(self, name: str) -> None:
+        """Raise ValueError, with what there is of similar name, when no record can ever be called so."""
+        self._described = self._described or _PLAIN_NAMES | set(_described(self._blocks))
+        # A label of several registers is "bar0.A+B" or "bar0.A[0]…A[3]".
+        parts = {name} if name in self._described else set(re.split("[+…]", name))
+        if parts <= self._described or _BYTES.fullmatch(name) or _VECTOR.fullmatch(name):
+            return
+        near = get_close_matches(name, sorted(self._described), 3, 0.5) or sorted(
+            block.name for block in self._blocks.values()
+        )
+        raise ValueError(f"no register is called {name!r}; there are {', '.join([*near, '...'])}")
 
     def touch(self, kind: int, region: int, offset: int, size: int) -> Touch:
         """Return the place that a record of this kind (a number) is about."""
@@ -86,7 +114,7 @@ class Names:
         """Return the distinct places of the records, and for each record the number of its place."""
         named = np.isin(records["kind"], _TOUCHES + _IRQS)
         where = np.where(named, records["offset"], 0).astype(np.uint64)
-        if where.max(initial=0) >= 1 << 31:
+        if len(where) and int(where.max()) >= 1 << 31:
             where = np.unique(where, return_inverse=True)[1].astype(np.uint64)
         touching = np.isin(records["kind"], _TOUCHES)
         size = np.where(touching, records["size"], 0).astype(np.uint64)
@@ -99,22 +127,32 @@ class Names:
 
     def _resolve(self, kind: int, region: int, offset: int, size: int) -> Touch:
         if kind in _IRQS:
-            vector = _VECTORS.get(offset >> 16, "IRQ")
-            label = f"irq.{vector}" if vector == "INTx" else f"irq.{vector}[{offset & 0xFFFF}]"
-            return Touch(label, frozenset({"irq", label, label.removeprefix("irq.")}))
+            index = irq_name(offset >> 16)
+            vector = index if index == "INTx" else f"{index}[{offset & 0xFFFF}]"
+            names = {index, vector}
+            return Touch(f"irq.{vector}", frozenset({"irq", *names, *(f"irq.{text}" for text in names)}))
         if kind not in _TOUCHES:
             label = "dma" if kind in _DMA else "reset" if kind == lib.WB_KIND_RESET else "client"
             return Touch(label, frozenset({label}))
         block = self._blocks.get(region)
-        name = block.name if block else _REGIONS.get(region, f"bar{region}")
+        name = block.name if block else region_name(region)
         located = _answering(kind, block.at(offset, size)) if block else ()
         if not located:
             return Touch(f"{name}+{offset:#x}", frozenset({name, f"{name}+{offset:#x}"}))
         elements = [found.register.element_name(found.index) for found in located]
-        names = {name, *elements, *(found.register.name for found in located)}
-        return Touch(
-            f"{name}.{_join(elements)}", frozenset(names | {f"{name}.{text}" for text in names}), located
-        )
+        names = {_join(elements), *elements, *(found.register.name for found in located)}
+        full = {f"{name}.{text}" for text in names}
+        return Touch(f"{name}.{_join(elements)}", frozenset({name} | names | full), located)
+
+
+def _described(blocks: Mapping[int, Block]) -> Iterator[str]:
+    """Return every name of the registers described, alone and with its block's."""
+    for block in blocks.values():
+        yield block.name
+        for register in block.registers.values():
+            elements = [register.element_name(index) for index in range(register.count)]
+            for name in (register.name, *elements):
+                yield from (name, f"{block.name}.{name}")
 
 
 def _answering(kind: int, located: list[Located]) -> tuple[Located, ...]:
@@ -140,12 +178,12 @@ class Record:
     register: str  #: "bar0.CTRL", "bar0.A+B", "bar0+0x40" where no register is, "irq.INTx", "dma" ...
     offset: int  #: bytes into the region; the IOVA of DMA
     size: int  #: bytes
-    value: int  #: what was read or written
-    old: int  #: the stored bytes before
+    value: int  #: what was read or written; of a refused DMA access: the errno
+    old: int  #: the stored bytes before; write-only bits: as last written
     now: int  #: the stored bytes after the rules, before a write hook
     latency: int  #: ns from request to answer, hooks included
     revision: int  #: of the last hook that ran; 0: none
-    flags: frozenset[str]  #: "unmapped", "violation", "hook_ran", "hook_failed", "long"
+    flags: frozenset[str]  #: "unmapped", "violation", "hook_ran", "hook_failed", "long", "refused"
     changes: tuple[str, ...]  #: fields that changed, as "ENABLE 0→1"
     text: str  #: what happened, in words
     elapsed: int = 0  #: ns since the first record of the log
@@ -173,12 +211,17 @@ class Record:
     def digits(self) -> str:
         """The value in hexadecimal, as wide as the access, at most 8 bytes; empty where there is none."""
         has_one = self.kind in ("read", "write", "poke", "dma_read", "dma_write")
+        has_one = has_one and "refused" not in self.flags
         return f"0x{self.value:0{2 * min(self.size, 8)}x}" if has_one else ""
 
     @property
     def marks(self) -> str:
         """What is wrong with the access, as ``! unmapped address``; empty when nothing is."""
         said = [text for name, text in _MARKS.items() if name in self.flags]
+        if "refused" in self.flags:
+            code = errno.errorcode.get(self.value, f"errno {self.value}")
+            reason = _REASONS.get(self.value)
+            said.append(f"refused: {reason} ({code})" if reason else f"refused: {code}")
         return "! " + ", ".join(said) if said else ""
 
     def __str__(self) -> str:
@@ -227,17 +270,12 @@ def _bits(register: Register) -> list[tuple[str, int, int, Field | None]]:
     return [(field.name, field.lsb, field.width, field) for field in register.fields.values()]
 
 
-def _number(field: Field | None, n: int) -> str:
-    name = field.name_of(n) if field else None
-    return name or (str(n) if n < 10 else f"{n:#x}")
-
-
 def _changes(touch: Touch, offset: int, size: int, old: int, now: int) -> tuple[str, ...]:
     said = []
     for name, field, shift, width in _parts(touch, offset, size):
         before, after = (old >> shift) & ((1 << width) - 1), (now >> shift) & ((1 << width) - 1)
         if before != after:
-            said.append(f"{name} {_number(field, before)}→{_number(field, after)}".strip())
+            said.append(f"{name} {spell(before, field)}→{spell(after, field)}".strip())
     return tuple(said)
 
 
@@ -246,7 +284,7 @@ def _decoded(touch: Touch, offset: int, size: int, value: int) -> str:
     said = []
     for name, field, shift, width in _parts(touch, offset, size):
         n = (value >> shift) & ((1 << width) - 1)
-        text = _number(field, n)
+        text = spell(n, field)
         if name and text != "0":
             said.append(f"{name}={text}")
     return "  ".join(said)
@@ -260,22 +298,23 @@ def _story(kind: int, offset: int, size: int, value: int, revision: int) -> str:
         lib.WB_KIND_UNMASK: f"{_vector(offset)} unmasked",
         lib.WB_KIND_DMA_READ: f"IOVA {offset:#x}, {size} bytes",
         lib.WB_KIND_DMA_WRITE: f"IOVA {offset:#x}, {size} bytes",
-        lib.WB_KIND_MAP: f"IOVA {offset:#x}, {_bytes(value)}",
-        lib.WB_KIND_UNMAP: f"IOVA {offset:#x}, {_bytes(value)}",
+        lib.WB_KIND_MAP: f"IOVA {offset:#x}, {data_size(value)}",
+        lib.WB_KIND_UNMAP: f"IOVA {offset:#x}, {data_size(value)}",
         lib.WB_KIND_RESET: _RESETS.get(value, ""),
         lib.WB_KIND_SWAP: f"{_SLOTS.get(value, 'hook')} {'set' if revision else 'removed'}",
         lib.WB_KIND_ATTACH: "a client came",
         lib.WB_KIND_DETACH: f"the client went: {failed}" if value else "the client went",
-        lib.WB_KIND_ERROR: f"malformed message, command {offset}: {failed}",
+        lib.WB_KIND_ERROR: f"malformed message, {command_name(offset)}: {failed}",
     }.get(kind, "")
 
 
 def _vector(offset: int) -> str:
-    name = _VECTORS.get(offset >> 16, f"index {offset >> 16}")
+    name = irq_name(offset >> 16)
     return name if name == "INTx" else f"{name} {offset & 0xFFFF}"
 
 
-def _bytes(n: int) -> str:
+def data_size(n: int) -> str:
+    """Return a number of bytes in the unit that it fills: ``4 KiB``, ``16 MiB``, ``100 bytes``."""
     for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
         if n >= size and n % size == 0:
             return f"{n // size} {unit}"

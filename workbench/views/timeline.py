@@ -171,7 +171,7 @@ def _thin(records: Records, lanes: npt.NDArray[np.intp], scale: TimeScale, ax: A
 
 def _first_in(column: npt.NDArray[np.float64], group: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
     """Return the index of the first record of each group in each column."""
-    key = column.astype(np.int64) * (int(group.max(initial=0)) + 1) + group
+    key = column.astype(np.int64) * ((int(group.max()) if len(group) else 0) + 1) + group
     return np.sort(np.unique(key, return_index=True)[1])
 
 
