@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from workbench.errors import DescriptionError
+from workbench.fields import spell
 from workbench.modes import MODES, find_mode
 from workbench.registers import Bar, Block, Field, Located, Register
 
@@ -165,12 +166,11 @@ def test_register_decodes_fields_with_enum_names() -> None:
     assert lamp.RBR.decode(5) == {}
 
 
-def test_register_tells_changes() -> None:
-    assert lamp.CTRL.changes(0x300, 0x1003) == "ENABLE 0→1, SPEED OFF→SLOW, PERIOD 0x3→0x10"
-    assert lamp.CTRL.changes(0, 0x8000_0000) == "(reserved) 0x0→0x80000000"
-    assert lamp.CTRL.changes(5, 5) == ""
-    assert lamp.RBR.changes(0, 0x1F) == "0x0→0x1f"
-    assert lamp.RBR.changes(7, 7) == ""
+def test_fields_are_spelled_with_names_and_from_ten_on_in_hex() -> None:
+    assert lamp.CTRL.spell(0x1003) == "ENABLE=1 SPEED=SLOW PERIOD=0x10"
+    assert lamp.CTRL.spell(0x0906) == "ENABLE=0 SPEED=3 PERIOD=9"
+    assert lamp.RBR.spell(5) == ""
+    assert [spell(n) for n in (0, 9, 10, 255)] == ["0", "9", "0xa", "0xff"]
 
 
 def test_array_elements_have_names_and_offsets() -> None:
@@ -184,11 +184,13 @@ def test_array_elements_have_names_and_offsets() -> None:
 
 
 def test_hook_decorators_tag_and_return_the_function() -> None:
-    @lamp.CTRL.on_write
-    @lamp.CTRL.on_read
-    @lamp.STATUS.on_read
-    def touched(self: object, access: object) -> None: ...
+    class Device:
+        @lamp.CTRL.on_write
+        @lamp.CTRL.on_read
+        @lamp.STATUS.on_read
+        def touched(self: object, access: object) -> None: ...
 
+    touched = Device.touched
     assert touched.__name__ == "touched"
     assert vars(touched)["workbench_hooks"] == [
         (lamp.STATUS, "read"),

@@ -8,6 +8,8 @@ Source: PCI Local Bus 3.0, 6.7 and appendix H; PCI Power Management Interface 1.
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from .errors import DescriptionError
+from .mistakes import flag, integer, shown, text
 from .registers import Field, Register
 
 __all__ = ["Capability", "PowerManagement", "VendorSpecific", "capability_registers", "place"]
@@ -33,19 +35,35 @@ class Capability:
         name: str = "CAP",
         at: int | None = None,
     ) -> None:
-        self.cap_id = cap_id
-        self.registers = dict(registers)
-        self.length = length
-        self.name = name
-        self.at = at
+        self.wrong: list[str] = []  #: types that cannot be used, one line each
+        self.cap_id = integer(cap_id, "capability id", self.wrong, 1)
+        self.length = integer(length, "length", self.wrong, LIMIT - FIRST)
+        self.name = text(name, "name", self.wrong) or "CAP"
+        self.at = None if at is None else integer(at, "at", self.wrong, FIRST)
+        self.registers = self._sorted_out(registers)
+
+    def _sorted_out(self, registers: object) -> dict[str, Register]:
+        if not isinstance(registers, Mapping):
+            self.wrong.append(f"registers {shown(registers)}, expected a dict of names and Registers")
+            return {}
+        for name, one in registers.items():
+            if not (isinstance(name, str) and isinstance(one, Register)):
+                self.wrong.append(f"registers: {shown(name)} is {shown(one)}, expected a Register")
+        return {name: one for name, one in registers.items() if isinstance(one, Register)}
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with it by itself."""
+        yield from (f"{self.name}: {problem}" for problem in self.wrong)
+        if not self.name.isidentifier():
+            yield f"{shown(self.name)} cannot stand in front of registers' names"
         if not 1 <= self.cap_id <= 0xFF:
             yield f"{self.name}: capability id {self.cap_id:#x}, expected 0x1 to 0xff"
         if not 2 <= self.length <= LIMIT - FIRST:
             yield f"{self.name}: length {self.length:#x}, expected 0x2 to {LIMIT - FIRST:#x} bytes"
         for name, register in self.registers.items():
+            yield from (f"{self.name}: {name}: {problem}" for problem in register.problems)
+            if register.problems:
+                continue
             if register.offset < 2 or register.end > self.length:
                 place = f"{name} ({register.offset:#x}-{register.end - 1:#x})"
                 yield f"{self.name}: {place} is not inside the capability's 0x2-{self.length - 1:#x}"
@@ -61,15 +79,23 @@ class PowerManagement(Capability):
 
     ``d1``, ``d2``: the optional states are supported; ``pme``: states ("D0" ... "D3cold") that can
     signal PME. The guest may write any POWER_STATE: a hook decides what it does. Going back to D0
-    keeps every register (NO_SOFT_RESET). Raises ValueError for an unknown state.
+    keeps every register (NO_SOFT_RESET). Raises DescriptionError for an unknown state.
     """
 
     def __init__(
         self, d1: bool = False, d2: bool = False, pme: Collection[str] = (), *, at: int | None = None
     ) -> None:
-        if unknown := [state for state in pme if state not in PME_STATES]:
-            raise ValueError(f"pme: unknown {', '.join(unknown)}; states: {', '.join(PME_STATES)}")
-        support = sum(1 << PME_STATES.index(state) for state in set(pme))
+        wrong: list[str] = []
+        d1, d2 = flag(d1, "d1", wrong), flag(d2, "d2", wrong)
+        if isinstance(pme, str) or not isinstance(pme, Collection):
+            wrong.append(f"pme {shown(pme)}, expected a tuple of states, such as ('D0',)")
+            pme = ()
+        unknown = [str(state) for state in pme if state not in PME_STATES]
+        if unknown:
+            wrong.append(f"pme: unknown {', '.join(unknown)}; states: {', '.join(PME_STATES)}")
+        if wrong:
+            raise DescriptionError("PowerManagement", wrong)
+        support = sum(1 << number for number, state in enumerate(PME_STATES) if state in pme)
         pmc = Register(
             2, 16, "ignore", doc="Power Management Capabilities",
             VERSION=Field(0, 3, reset=3),
@@ -100,6 +126,9 @@ class VendorSpecific(Capability):
     """
 
     def __init__(self, data: bytes, *, mode: str = "ro", at: int | None = None) -> None:
+        if not isinstance(data, (bytes, bytearray, memoryview)):
+            raise DescriptionError("VendorSpecific", [f"data {shown(data)}, expected bytes"])
+        data = bytes(data)
         registers = {f"DATA{i}": Register(3 + i, 8, mode, reset=byte) for i, byte in enumerate(data)}
         length = Register(2, 8, "ignore", reset=min(3 + len(data), 0xFF))
         super().__init__(0x09, {"LENGTH": length, **registers}, 3 + len(data), name="VENDOR", at=at)

@@ -7,11 +7,16 @@ import inspect
 from typing import Any
 
 from . import pci
+from .capabilities import Capability
 from .engine import lib
 from .errors import DescriptionError
+from .hook import accepted_arguments
+from .mistakes import call_problem, misplaced, shown
 from .registers import Bar, Block, Register
 
-__all__ = ["check_events", "find_bars", "find_blocks", "find_hooks"]
+__all__ = ["check_capabilities", "check_events", "find_bars", "find_blocks", "find_hooks"]
+
+EVENTS = {"on_reset": ("self", "kind"), "on_attach": ("self",), "on_detach": ("self",)}
 
 
 def find_bars(cls: type[Any], problems: list[str]) -> dict[int, type[Bar]]:
@@ -22,7 +27,7 @@ def find_bars(cls: type[Any], problems: list[str]) -> dict[int, type[Bar]]:
         if bar is None:
             continue
         if not (isinstance(bar, type) and issubclass(bar, Bar)):
-            problems.append(f"{name} is {bar!r}, expected a class {name}(wb.Bar, size=...)")
+            problems.append(f"{name} is {shown(bar)}, expected a class {name}(wb.Bar, size=...)")
         elif bar.__name__ != name:
             problems.append(f"{name} is the class {bar.__name__}: write class {name}({bar.__name__}): pass")
         elif int(name[3:]) >= lib.WB_BARS:
@@ -32,11 +37,34 @@ def find_bars(cls: type[Any], problems: list[str]) -> dict[int, type[Bar]]:
     for name, value in vars(cls).items():
         if isinstance(value, type) and issubclass(value, Bar) and name not in {f"bar{i}" for i in range(8)}:
             problems.append(f"the Bar class {name} is not named bar0 to bar5")
+        elif isinstance(value, Register):
+            problems.append(f"{name} is a Register outside of a Bar: move it into a class bar0(wb.Bar)")
+    problems += misplaced(vars(cls))
     return bars
 
 
+def check_capabilities(cls: type[Any], problems: list[str]) -> None:
+    """Say what is wrong with ``capabilities`` as a sequence, and with its elements' types."""
+    found = cls.capabilities
+    if isinstance(found, Capability):
+        name = type(found).__name__
+        problems.append(f"capabilities is one {name}: write capabilities = (wb.{name}(...),), with the comma")
+    elif not isinstance(found, (tuple, list)):
+        problems.append(f"capabilities is {shown(found)}, expected a tuple such as (wb.PowerManagement(),)")
+    else:
+        for number, one in enumerate(found):
+            if isinstance(one, type) and issubclass(one, Capability):
+                name = one.__name__
+                problems.append(f"capabilities[{number}] is the class {name}: call it, wb.{name}()")
+            elif not isinstance(one, Capability):
+                problems.append(f"capabilities[{number}] is {shown(one)}, expected a wb.Capability")
+
+
 def find_blocks(cls: type[Any], problems: list[str]) -> dict[int, Block]:
-    """Return the block of each BAR and of the config space, by vfio region index."""
+    """Return the block of each BAR and of the config space, by vfio region index.
+
+    For a class whose ``id``, ``irq`` and ``capabilities`` are what they should be.
+    """
     blocks = {index: bar.block for index, bar in cls.bars.items()}
     try:
         blocks[lib.WB_CONFIG] = pci.config_block(cls.id, cls.bars, cls.irq.pin, cls.capabilities)
@@ -47,11 +75,21 @@ def find_blocks(cls: type[Any], problems: list[str]) -> dict[int, Block]:
 
 def check_events(cls: type[Any], problems: list[str]) -> None:
     """Say which of on_reset, on_attach, on_detach cannot be called as they will be."""
-    for name, arguments in (("on_reset", "self kind"), ("on_attach", "self"), ("on_detach", "self")):
+    for name, arguments in EVENTS.items():
+        function = getattr(cls, name)
+        if problem := call_problem(function):
+            problems.append(f"{name}: {problem}")
+            continue
         try:
-            inspect.signature(getattr(cls, name)).bind(*arguments.split())
-        except TypeError:
-            problems.append(f"{name} is called as {name}({arguments.replace(' ', ', ')})")
+            inspect.signature(function).bind(*arguments[0 if _binds(cls, name) else 1 :])
+        except (TypeError, ValueError):
+            problems.append(f"{name} is called as {name}({', '.join(arguments)})")
+
+
+def _binds(cls: type[Any], name: str) -> bool:
+    """Tell whether a class's function still wants the instance."""
+    stored = inspect.getattr_static(cls, name)
+    return hasattr(stored, "__get__") and not isinstance(stored, (staticmethod, classmethod))
 
 
 def find_hooks(cls: type[Any], problems: list[str]) -> list[tuple[Register, str, str]]:
@@ -61,24 +99,74 @@ def find_hooks(cls: type[Any], problems: list[str]) -> list[tuple[Register, str,
     for base in reversed(cls.__mro__):
         seen: dict[tuple[int, str], str] = {}
         for name, value in vars(base).items():
-            for register, slot in getattr(value, "workbench_hooks", ()):
+            for register, slot in _tags(value):
+                key = id(register), slot
                 if not any(register is mine for mine in own):
                     problems.append(f"{name} hooks {register.name}, which is not a register of this device")
-                if (id(register), slot) in seen:
-                    both = f"{seen[id(register), slot]} and {name}"
-                    problems.append(f"{both} both hook {register.name}.on_{slot}: only one can run")
-                seen[id(register), slot] = name
-                found[id(register), slot] = (register, slot, name)
-    problems += _overwritten(cls, own)
+                elif vars(base).get(seen.setdefault(key, name)) is not value:
+                    both = f"{seen[key]} and {name} both hook {register.name}.on_{slot}"
+                    problems.append(f"{both}: one of them would never run")
+                found[key] = (register, slot, name)
+    for name in dict.fromkeys(name for _, _, name in found.values()):
+        if problem := _hook_problem(inspect.getattr_static(cls, name)):
+            problems.append(f"{name}: {problem}")
+    problems += _lost(cls, own)
     return list(found.values())
 
 
-def _overwritten(cls: type[Any], registers: list[Register]) -> list[str]:
-    """Say which hooked methods are gone because another of the same name came later in the class."""
-    gone = []
+def _tags(value: object) -> list[tuple[Register, str]]:
+    """Return the registers and slots that a method was decorated for, seen through outer decorators."""
+    for layer in _layers(value):
+        if tags := getattr(layer, "__dict__", {}).get("workbench_hooks"):
+            return list(tags)
+    return []
+
+
+def _layers(value: object) -> list[object]:
+    """Return a class's value and what its decorators wrapped, outermost first."""
+    layers = [value]
+    for _ in range(32):  # a wrapper may lead back to itself
+        inner = getattr(value, "__dict__", {}).get("__wrapped__")
+        if isinstance(value, (staticmethod, classmethod)):
+            inner = value.__func__
+        elif isinstance(value, property):
+            inner = value.fget
+        if inner is None:
+            break
+        value = inner
+        layers.append(value)
+    return layers
+
+
+def _hook_problem(value: object) -> str | None:
+    """Say why a hooked method cannot be called with (self, access) or (self), or None."""
+    if isinstance(value, (staticmethod, classmethod, property)):
+        return f"a hook is a plain method (self, access): leave @{type(value).__name__} out"
+    try:
+        accepted_arguments("", value)  # type: ignore[arg-type]
+    except DescriptionError as error:
+        return error.problems[0]
+    return None
+
+
+def _lost(cls: type[Any], registers: list[Register]) -> list[str]:
+    """Say which tagged methods the class does not have in the end, and forget those that were looked at."""
+    kept = {id(layer) for value in vars(cls).values() for layer in _layers(value)}
+    lost = []
     for register in registers:
-        for slot, function in register.tagged:
-            class_name, _, name = function.__qualname__.rpartition(".")
-            if class_name == cls.__qualname__ and vars(cls).get(name) is not function:
-                gone.append(f"two methods are called {name}: the one for {register.name}.on_{slot} is lost")
-    return gone
+        mine = [tag for tag in register.tagged if tag[1].__qualname__.rpartition(".")[0] == cls.__qualname__]
+        # A class body that raised half-way left its tags behind: where it stands, the newest counts.
+        newest = {(slot, *_place(function)): (slot, function) for slot, function in mine}
+        register.tagged = [tag for tag in register.tagged if tag not in mine]
+        lost += [
+            f"{function.__name__}, the hook of {register.name}.on_{slot}, is not in the class any more:"
+            " another of the same name came later, a decorator above it does not use functools.wraps,"
+            " or it never had a name"
+            for slot, function in newest.values()
+            if id(function) not in kept
+        ]
+    return lost
+
+
+def _place(function: Any) -> tuple[str, int]:
+    return function.__code__.co_filename, function.__code__.co_firstlineno

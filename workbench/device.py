@@ -29,7 +29,7 @@ from . import lint as linter
 from . import pci
 from .capabilities import Capability
 from .core import Core
-from .description import check_events, find_bars, find_blocks, find_hooks
+from .description import check_capabilities, check_events, find_bars, find_blocks, find_hooks
 from .engine import lib
 from .errors import DescriptionError, StateError
 from .handles import BlockHandle, RegisterHandle
@@ -38,6 +38,7 @@ from .interrupts import Interrupts
 from .region import Region
 from .registers import Bar, Block, Register
 from .takeover import layout_changes, refuse_new_layout
+from .unseen import unseen
 
 if TYPE_CHECKING:  # the doors, opened on demand below: they know the device, not the other way round
     from .client import Client
@@ -82,6 +83,7 @@ class Device:
         cls.bars = find_bars(cls, problems)
         if not isinstance(cls.irq, Interrupts):
             problems.append(f"irq is {cls.irq!r}, expected wb.Interrupts(...)")
+        check_capabilities(cls, problems)
         if not isinstance(getattr(cls, "id", None), pci.PciId):
             if hasattr(cls, "id"):
                 problems.append(f"id is {cls.id!r}, expected wb.PciId(...)")
@@ -116,6 +118,7 @@ class Device:
         self._bind()
         _live.add(self)
 
+    @unseen
     def __getattr__(self, name: str) -> Any:
         if "_core" not in vars(self):
             raise StateError(
@@ -325,6 +328,11 @@ class Device:
         from .views.html import device_card
 
         return device_card(self)
+
+    def _repr_mimebundle_(self, **keywords: Any) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        from .views.widget import mimebundle
+
+        return mimebundle(self)
 
 
 def _defined_again(cls: type[Device]) -> None:

@@ -6,7 +6,15 @@ A Field alone never raises: the Register that adopts it finds its mistakes, and 
 import enum as enums
 from collections.abc import Mapping
 
-__all__ = ["Field"]
+from .mistakes import integer, shown, text
+
+__all__ = ["Field", "spell"]
+
+
+def spell(number: int, field: "Field | None" = None) -> str:
+    """Return a number as cards and logs show it: the field's name for it, else 7 or 0x80."""
+    name = field.name_of(number) if field else None
+    return name or (str(int(number)) if 0 <= number < 10 else f"{number:#x}")
 
 
 class Field:
@@ -26,17 +34,19 @@ class Field:
         enum: type[enums.IntEnum] | Mapping[str, int] | None = None,
         doc: str = "",
     ) -> None:
+        problems: list[str] = []
         self.name = ""
-        self.lsb = lsb
-        self.width = width
+        self.lsb = integer(lsb, "lsb", problems)
+        self.width = integer(width, "width", problems, 1)
         self.mode = mode
-        self.reset = None if reset is None else int(reset)
+        self.reset = None if reset is None else _number(reset, "reset", problems)
         self.enum = enum
-        self.doc = doc
-        members = enum.__members__ if isinstance(enum, type) else enum or {}
+        self.doc = text(doc, "doc", problems)
         #: Every name that ``enum`` gives, with its number.
-        self.names: dict[str, int] = {name: int(value) for name, value in members.items()}
+        self.names: dict[str, int] = _names(enum, problems)
         self._spoken = {value: name for name, value in reversed(self.names.items())}
+        #: Wrong types, one line each; the Bar reports them under the field's name.
+        self.problems: tuple[str, ...] = tuple(problems)
 
     @property
     def msb(self) -> int:
@@ -75,3 +85,20 @@ class Field:
 
     def __repr__(self) -> str:
         return f"<Field {self.name} [{self.msb}:{self.lsb}] {self.mode}>"
+
+
+def _number(value: object, what: str, problems: list[str]) -> int:
+    # True and False are how a flag's value reads.
+    return int(value) if isinstance(value, bool) else integer(value, what, problems)
+
+
+def _names(enum: object, problems: list[str]) -> dict[str, int]:
+    """Return the names and numbers of an ``enum`` argument."""
+    if enum is None:
+        return {}
+    members = enum.__members__ if isinstance(enum, enums.EnumMeta) else enum
+    if not isinstance(members, Mapping):
+        problems.append(f"enum {shown(enum)}, expected an IntEnum class or a dict of names and numbers")
+        return {}
+    problems += [f"enum name {shown(name)}, expected text" for name in members if not isinstance(name, str)]
+    return {str(name): _number(value, f"enum value {name!s} =", problems) for name, value in members.items()}

@@ -11,13 +11,15 @@ from collections.abc import Callable, Iterator
 from difflib import get_close_matches
 from enum import IntEnum
 from operator import index
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from .engine import check, ffi, lib
+from .fields import Field, spell
 from .hook import Hook
 from .number import Number
 from .region import Region
-from .registers import Block, Field, Register
+from .registers import Block, Register
+from .unseen import unseen
 
 __all__ = ["BlockHandle", "FieldHandle", "RegisterArray", "RegisterHandle"]
 
@@ -56,8 +58,9 @@ class FieldHandle(Number):
     __hash__ = None
 
     def __repr__(self) -> str:
-        name = self.description.name_of(self.value)
-        return f"<{self.name} = {self.value:#x}{f' {name}' if name else ''}>"
+        number = self.value
+        name = self.description.name_of(number)
+        return f"<{self.name} = {spell(number)}{f' {name}' if name else ''}>"
 
 
 class RegisterHandle(Number):
@@ -93,6 +96,7 @@ class RegisterHandle(Number):
     _latched: int
     _stored: int
 
+    @unseen
     def __getattr__(self, name: str) -> Any:
         if "fields" not in vars(self):  # copied or pickled half-way
             raise AttributeError(name)
@@ -176,7 +180,7 @@ class RegisterHandle(Number):
 
     def __repr__(self) -> str:
         value, register = self.value, self.description
-        fields = "".join(f" {name}={text}" for name, text in register.decode(value).items())
+        fields = f" {register.spell(value)}" if register.fields else ""
         place = f"{self._region.block.name}+{self.offset:#x}"
         digits = 2 + register.width // 4
         return f"<Register {self.name} @ {place} {register.modes} {value:#0{digits}x}{fields}>"
@@ -190,28 +194,38 @@ def _slot(name: str) -> str:
     return slot
 
 
-class RegisterArray:
-    """An array of registers: ``dev.bar0.DB[2]``; iterates over its elements."""
+class RegisterArray(tuple[RegisterHandle, ...]):
+    """An array of registers: ``dev.bar0.DB[2]``; iterates over its elements.
 
-    def __init__(self, region: Region, description: Register) -> None:
+    A tuple, because completers look into those: ``dev.bar0.DB[2].<TAB>`` offers the element's fields.
+    """
+
+    description: Register
+    name: str
+
+    def __new__(cls, region: Region, description: Register) -> Self:  # noqa: D102
+        elements = (RegisterHandle(region, description, index) for index in range(description.count))
+        self = super().__new__(cls, elements)
         self.description = description
         self.name = f"{region.block.name}.{description.name}"
-        self._elements = [RegisterHandle(region, description, index) for index in range(description.count)]
+        return self
 
-    def __getitem__(self, place: int) -> RegisterHandle:
-        try:
-            return self._elements[place]
-        except IndexError:
-            raise IndexError(f"{self.name} has elements 0 to {len(self) - 1}, not {place}") from None
+    if not TYPE_CHECKING:
+
+        @unseen
+        def __getitem__(self, place):
+            try:
+                return tuple.__getitem__(self, place)
+            except IndexError:
+                raise IndexError(f"{self.name} has elements 0 to {len(self) - 1}, not {place}") from None
 
     def __setitem__(self, place: int, value: int) -> None:
-        self._elements[place].poke(index(value))
+        self[place].poke(index(value))
 
-    def __len__(self) -> int:
-        return len(self._elements)
+    def __eq__(self, other: object) -> bool:
+        return self is other  # comparing elements would peek
 
-    def __iter__(self) -> Iterator[RegisterHandle]:
-        return iter(self._elements)
+    __hash__ = object.__hash__
 
     def on_read(self, function: Function) -> Function:
         """Decorate: hook each element; ``access.index`` says which one was read."""
@@ -226,7 +240,14 @@ class RegisterArray:
         return function
 
     def __repr__(self) -> str:
-        return f"<RegisterArray {self.name}[{len(self)}] of {self.description.width} bits>"
+        from .views.html import array_text
+
+        return array_text(self)
+
+    def _repr_html_(self) -> str:
+        from .views.html import array_card
+
+        return array_card(self)
 
 
 class BlockHandle:
@@ -248,6 +269,7 @@ class BlockHandle:
     _region: Region
     _handles: dict[str, RegisterHandle | RegisterArray]
 
+    @unseen
     def __getattr__(self, name: str) -> Any:
         block = vars(self).get("description")
         if block is None:
@@ -276,6 +298,12 @@ class BlockHandle:
         """Bytes."""
         return self.description.size
 
+    def view(self, kind: str = "registers") -> Any:
+        """Return a live view of the block: of its "registers", or as "memory"."""
+        from .views.doors import view_of
+
+        return view_of(self._region.hooks.owner, kind, block=self.description.name)
+
     def read(self, offset: int, size: int) -> bytes:
         """Read ``size`` bytes as the guest would."""
         return self._region.read(offset, size)
@@ -301,5 +329,11 @@ class BlockHandle:
             self._region.poke(offset + start, len(part), value, (1 << 8 * len(part)) - 1)
 
     def __repr__(self) -> str:
-        block = self.description
-        return f"<{block.name}: {block.size:#x} bytes, {len(block.registers)} registers>"
+        from .views.html import block_text
+
+        return block_text(self)
+
+    def _repr_html_(self) -> str:
+        from .views.html import block_card
+
+        return block_card(self)

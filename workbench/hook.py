@@ -8,6 +8,7 @@ from typing import Any
 
 from .cells import place_of, source_of
 from .errors import DescriptionError
+from .mistakes import call_problem, shown
 from .registers import Register
 
 __all__ = ["Access", "Hook"]
@@ -102,9 +103,14 @@ def accepted_arguments(name: str, function: Callable[..., Any]) -> int:
 
     Parameters with defaults are the user's own, as in ``lambda device, n=n: n``.
     """
-    if not callable(function):
-        raise DescriptionError(name, [f"a hook must be a function, not {function!r}"])
-    signature = inspect.signature(function)
+    if problem := call_problem(function):
+        raise DescriptionError(name, [problem])
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError):
+        raise DescriptionError(
+            name, [f"{shown(function)} does not say its arguments: call it from a function of your own"]
+        ) from None
     variadic = any(p.kind is p.VAR_POSITIONAL for p in signature.parameters.values())
     for count in (2, 1) if variadic else (1, 2):
         try:

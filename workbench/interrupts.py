@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from .engine import check, ffi, lib
 from .errors import DescriptionError
+from .mistakes import shown
 
 __all__ = ["InterruptLine", "Interrupts", "IrqOutcome", "IrqStatus"]
 
@@ -53,8 +54,10 @@ class Interrupts:
 
     def __init__(self, *, intx: bool | str = False) -> None:
         pin = "A" if intx is True else intx
-        if pin is not False and pin not in tuple(PINS):
-            raise DescriptionError("Interrupts", [f"intx is True or one of A, B, C, D, not {intx!r}"])
+        if pin is not False and (not isinstance(pin, str) or pin not in tuple(PINS)):
+            raise DescriptionError(
+                "Interrupts", [f"intx is True, False or one of \"A\", \"B\", \"C\", \"D\", not {shown(intx)}"]
+            )
         self.pin = PINS.index(pin) + 1 if pin else 0  #: as in the Interrupt Pin register; 0: none
 
     if TYPE_CHECKING:  # in a device's methods self.irq is the InterruptLine made from this
@@ -76,6 +79,13 @@ class InterruptLine:
         self._handle = handle
         self._origin = origin  # who acts: a cell, or the device in one of its hooks
         self.description = description
+        self.owner: Callable[[], Any] = lambda: None  #: the core it belongs to
+
+    def view(self) -> Any:
+        """Return a live view of every interrupt the device has."""
+        from .views.doors import view_of
+
+        return view_of(self.owner, "irq")
 
     def trigger(self) -> IrqOutcome:
         """Pulse the line: one interrupt. OSError (EINVAL) when the device has no INTx."""

@@ -3,8 +3,11 @@
 Numbers of both sides are given in hex, so that a line can be compared with a datasheet.
 """
 
+import inspect
 import keyword
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import index
 from typing import TYPE_CHECKING
 
 from .modes import find_mode
@@ -14,13 +17,29 @@ if TYPE_CHECKING:
     from .registers import Located, Register
 
 __all__ = [
+    "BARS",
+    "SMALLEST",
     "bar_problems",
     "block_problems",
+    "call_problem",
     "field_problems",
+    "flag",
+    "integer",
+    "misplaced",
     "name_problem",
     "overlaps",
     "register_problems",
+    "shown",
+    "slot_problems",
+    "text",
+    "unknown_options",
 ]
+
+BARS = 6  #: slots of a type-0 header (PCI 3.0, 6.1)
+SMALLEST = {"memory": 16, "io": 4}  #: bytes of a BAR: the type bits below are hard-wired
+LARGEST = 1 << 40  #: bytes of a BAR: three such, with a plane for each rule, fit an address space
+NARROW = 1 << 31  #: bytes of the largest BAR of 32 bits
+MOST_ELEMENTS = 1 << 20  #: of one block; each is an object
 
 #: What handles and Bar classes are asked for; a register or field of that name would hide it.
 TAKEN = frozenset(
@@ -30,7 +49,66 @@ TAKEN = frozenset(
         *("block", "registers", "size", "kind", "bits", "prefetchable", "doc"),
     ]
 )
-_KINDS = {"memory": 16, "io": 4}  # smallest BAR: the type bits below it are hard-wired
+
+
+# -- what comes in: a plain value, or a line in ``problems`` and a value to go on with --
+
+
+def shown(value: object) -> str:
+    """Return ``repr`` of anything, in one short line."""
+    try:
+        text = f"{value:#x}" if isinstance(value, int) and abs(value) >> 64 else reprlib.repr(value)
+    except Exception:  # the repr of something inside: anything may happen
+        text = f"<{type(value).__name__}>"
+    text = " ".join(text.split())
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+def integer(value: object, what: str, problems: list[str], default: int = 0) -> int:
+    """Return a plain int for everything that is one (NumPy's too) and not a bool; at most 64 bits."""
+    try:
+        number = index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None or isinstance(value, bool):
+        problems.append(f"{what} {shown(value)}, expected a whole number")
+    elif abs(number) >> 64:
+        problems.append(f"{what} {shown(number)} does not fit 64 bits")
+    else:
+        return int(number)
+    return default
+
+
+def flag(value: object, what: str, problems: list[str]) -> bool:
+    """Return a bool that is one."""
+    if not isinstance(value, bool):
+        problems.append(f"{what} {shown(value)}, expected True or False")
+    return value is True
+
+
+def text(value: object, what: str, problems: list[str]) -> str:
+    """Return a text that is one."""
+    if isinstance(value, str):
+        return value
+    problems.append(f"{what} {shown(value)}, expected text")
+    return ""
+
+
+def call_problem(function: object) -> str | None:
+    """Say why nobody can call ``function`` and be done, as a hook is called; or None."""
+    if isinstance(function, type):
+        return f"a hook must be a function, not the class {function.__name__}"
+    if not callable(function):
+        return f"a hook must be a function, not {shown(function)}"
+    for one in (function, type(function).__call__):
+        if inspect.iscoroutinefunction(one) or inspect.isasyncgenfunction(one):
+            return "a hook is called, not awaited: leave async out"
+        if inspect.isgeneratorfunction(one):
+            return "a hook is called, not iterated over: it must not yield"
+    return None
+
+
+# -- what is wrong --
 
 
 def name_problem(name: str) -> str | None:
@@ -46,8 +124,10 @@ def name_problem(name: str) -> str | None:
 
 def mode_problem(mode: object) -> str | None:
     """Say why ``mode`` is no mode, or None."""
+    if not isinstance(mode, str):
+        return f"mode {shown(mode)}, expected text such as 'rw'"
     try:
-        find_mode(str(mode))
+        find_mode(mode)
     except ValueError as error:
         return str(error)
     return None
@@ -57,11 +137,14 @@ def field_problems(field: "Field") -> Iterator[str]:
     """Yield what is wrong with one field by itself."""
     if problem := name_problem(field.name):
         yield problem
+    yield from (f"field {field.name}: {problem}" for problem in field.problems)
     if field.lsb < 0 or field.width < 1:
         yield f"field {field.name}: lsb {field.lsb} and width {field.width}, expected lsb >= 0 and width >= 1"
         return
     if field.mode is not None and (problem := mode_problem(field.mode)):
         yield f"field {field.name}: {problem}"
+    if field.width > 64:
+        return  # it is beyond its register
     limit = (1 << field.width) - 1
     if field.reset is not None and not 0 <= field.reset <= limit:
         yield f"field {field.name}: reset {field.reset:#x} does not fit {field.width} bits (0 to {limit:#x})"
@@ -75,8 +158,9 @@ def field_problems(field: "Field") -> Iterator[str]:
 
 def register_problems(register: "Register", given: Mapping[str, object]) -> Iterator[str]:
     """Yield what is wrong with a register and its fields; ``given`` are its keyword arguments."""
-    for name in given.keys() - register.fields.keys():
-        yield f"{name}={given[name]!r} is not a Field (misspelt? see Register's own arguments)"
+    for name, other in given.items():
+        if name not in register.fields:
+            yield f"{name}={shown(other)} is not a Field (misspelt? see Register's own arguments)"
     if problem := mode_problem(register.mode):
         yield problem
     if register.width not in (8, 16, 32, 64):
@@ -85,11 +169,14 @@ def register_problems(register: "Register", given: Mapping[str, object]) -> Iter
     limit = (1 << register.width) - 1
     if not 0 <= register.reset <= limit:
         yield f"reset {register.reset:#x} does not fit {register.width} bits (0 to {limit:#x})"
+    fields = []
     for field in register.fields.values():
         yield from field_problems(field)
         if field.lsb >= 0 and field.msb >= register.width:
             yield f"field {field.name} ({_bits(field)}) is beyond the register's {register.width} bits"
-    fields = sorted(register.fields.values(), key=lambda field: field.lsb)
+        elif not field.problems and field.lsb >= 0:
+            fields.append(field)
+    fields.sort(key=lambda field: field.lsb)
     for number, low in enumerate(fields):
         for high in fields[number + 1 :]:
             if low.mask & high.mask:
@@ -110,15 +197,22 @@ def _place_problems(register: "Register") -> Iterator[str]:
 
 
 def block_problems(size: int, registers: Iterable["Register"]) -> Iterator[str]:
-    """Yield the registers' own mistakes and those that lie beyond the block."""
+    """Yield the registers' own mistakes, and unless the size is 0 (unknown) those beyond the block."""
+    registers = list(registers)
     for register in registers:
         if problem := name_problem(register.name):
             yield problem
         yield from (f"{register.name}: {problem}" for problem in register.problems)
-        if not register.problems and register.end > size:
+        if size > 0 and not register.problems and register.end > size:
             last = register.element_name(register.count - 1)
             low = register.end - register.size
             yield f"{last} ({_range(low, register.size)}) is beyond the block's {size:#x} bytes"
+    elements = sum(register.count for register in registers if not register.problems)
+    if elements > MOST_ELEMENTS:
+        yield (
+            f"{elements:#x} register elements, more than {MOST_ELEMENTS:#x}: leave memory without registers,"
+            " peek(), poke(), read() and write() reach every byte"
+        )
 
 
 def overlaps(elements: Sequence["Located"], starts: Sequence[int]) -> Iterator[str]:
@@ -152,10 +246,38 @@ def _may_share(one: "Register", low: int, other: "Register", high: int) -> bool:
     )
 
 
-def bar_problems(size: int | None, kind: str, bits: int, prefetchable: bool) -> Iterator[str]:
-    """Yield what PCI does not allow in a BAR (PCI Local Bus 3.0, 6.2.5.1)."""
-    if kind not in _KINDS:
-        yield f"kind {kind!r}, expected 'memory' or 'io'"
+def slot_problems(bits: Mapping[int, int]) -> Iterator[str]:
+    """Yield which BARs cannot stand side by side; ``bits``: slot 0 to 5 -> 32 or 64."""
+    for slot, width in sorted(bits.items()):
+        if width == 64 and slot == BARS - 1:
+            yield f"bar{slot} has 64 bits and no slot {BARS} for its upper half: use slot 0 to 4"
+        elif width == 64 and slot + 1 in bits:
+            yield f"bar{slot + 1} is the upper half of the 64-bit bar{slot}: use another slot"
+
+
+def misplaced(body: Mapping[str, object]) -> Iterator[str]:
+    """Yield what stands in a class body and would be overlooked there."""
+    for name, value in body.items():
+        kinds = [type(one).__name__ for one in (value if isinstance(value, tuple) else [value])]
+        if isinstance(value, tuple) and kinds[:1] in (["Register"], ["Field"]):
+            yield f"{name} is a tuple with a {kinds[0]} in it: take the comma away"
+        elif kinds == ["Field"]:
+            yield f"{name} is a Field: it belongs into a Register, as in Register(0, {name}=Field(0))"
+        elif isinstance(value, type) and value.__name__ in ("Register", "Field"):
+            yield f"{name} is the class {value.__name__}: call it, as in {value.__name__}(0)"
+
+
+def unknown_options(options: Mapping[str, object]) -> Iterator[str]:
+    """Yield a line for each option of a Bar that there is not."""
+    for name, value in options.items():
+        yield f"{name}={shown(value)} is no option; options: size, kind, bits, prefetchable, doc"
+
+
+def bar_problems(size: int | None, kind: object, bits: int, prefetchable: bool) -> Iterator[str]:
+    """Yield what PCI does not allow in a BAR (PCI Local Bus 3.0, 6.2.5.1); size None: not known."""
+    least = SMALLEST.get(kind) if isinstance(kind, str) else None
+    if least is None:
+        yield f"kind {shown(kind)}, expected 'memory' or 'io'"
     if bits not in (32, 64):
         yield f"bits={bits}, expected 32 or 64"
     if kind == "io" and bits == 64:
@@ -163,16 +285,17 @@ def bar_problems(size: int | None, kind: str, bits: int, prefetchable: bool) -> 
     if kind == "io" and prefetchable:
         yield "an I/O BAR cannot be prefetchable"
     if size is None:
-        yield "its size is missing: class bar0(Bar, size=4096)"
         return
     if size < 1 or size & (size - 1):
-        larger = 1 << max(size - 1, _KINDS.get(kind, 1) - 1).bit_length()
+        larger = 1 << max(size - 1, (least or 1) - 1).bit_length()
         yield f"size {size:#x} is not a power of two; the next one is {larger:#x}"
-    elif size < _KINDS.get(kind, 0):
-        yield f"size {size:#x} is below {_KINDS[kind]:#x}, the smallest of this kind"
+    elif least and size < least:
+        yield f"size {size:#x} is below {least:#x}, the smallest of this kind"
     elif kind == "io" and size > 256:
         yield f"size {size:#x} is above 0x100, the most that PCI allows an I/O BAR: use a memory BAR"
-    elif kind == "memory" and size > 1 << 31 and bits == 32:
+    elif size > LARGEST:
+        yield f"size {size:#x} is above {LARGEST:#x} (1 TiB), the most that the engine holds"
+    elif kind == "memory" and size > NARROW and bits == 32:
         yield f"size {size:#x} is above 2 GiB: say bits=64"
 
 

@@ -20,20 +20,6 @@ class Mode(NamedTuple):
     planes: frozenset[str]
     doc: str
 
-    @property
-    def readable(self) -> bool:
-        """A guest sees the stored bit."""
-        return "readable" in self.planes
-
-    @property
-    def written(self) -> bool:
-        """A guest's write can change the bit."""
-        return bool(self.planes & _WRITE_PLANES)
-
-
-_WRITE_PLANES = frozenset(
-    ["writable", "once", "w1c", "w1s", "w1t", "w0c", "w0s", "w0t", "wclr", "wset", "wo", "pulse"]
-)
 
 
 def _table() -> dict[str, Mode]:

@@ -11,12 +11,13 @@ from typing import Any
 
 from .capabilities import Capability, PowerManagement, VendorSpecific, capability_registers, place
 from .errors import DescriptionError
+from .mistakes import BARS, integer, slot_problems
 from .registers import Bar, Block, Field, Register
 
 __all__ = ["CONFIG_SIZE", "Capability", "PciId", "PowerManagement", "VendorSpecific", "config_block"]
 
 CONFIG_SIZE = 256  #: bytes
-BARS = 6
+_LIMITS = {"class_code": 0xFFFFFF, "revision": 0xFF}  # of numbers that have not 16 bits
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class PciId:
     """Who the device is; ``class_code`` is base class, subclass, programming interface: 0xFF0000.
 
     ``subsystem_vendor`` and ``subsystem`` are those of the device when they are 0.
-    Raises DescriptionError with every number that is out of range.
+    Raises DescriptionError with everything that is no number or out of range.
     """
 
     vendor: int
@@ -35,12 +36,13 @@ class PciId:
     subsystem: int = 0
 
     def __post_init__(self) -> None:
-        limits = {"class_code": 0xFFFFFF, "revision": 0xFF}
-        problems = [
-            f"{name} {value:#x} is out of range (0 to {limit:#x})"
-            for name, value in vars(self).items()
-            if not 0 <= value <= (limit := limits.get(name, 0xFFFF))
-        ]
+        problems: list[str] = []
+        for name, value in list(vars(self).items()):
+            limit = _LIMITS.get(name, 0xFFFF)
+            number = integer(value, name, problems)
+            if not 0 <= number <= limit:
+                problems.append(f"{name} {number:#x} is out of range (0 to {limit:#x})")
+            object.__setattr__(self, name, number)
         if self.vendor == 0xFFFF:
             problems.append("vendor 0xffff means that no device is there")
         if problems:
@@ -64,12 +66,13 @@ def config_block(
     ``bars``: slot 0 to 5 -> Bar class; ``interrupt_pin``: 0 none, 1 INTA to 4 INTD. Bytes without a
     register read as 0 and take writes without remark. Raises DescriptionError with every mistake.
     """
-    problems = [*_slot_problems(bars)]
+    problems = [f"BAR {slot}: slots are 0 to {BARS - 1}" for slot in bars if not 0 <= slot < BARS]
+    problems += slot_problems({slot: bar.bits for slot, bar in bars.items()})
     if not 0 <= interrupt_pin <= 4:
         problems.append(f"interrupt pin {interrupt_pin}, expected 0 (none) to 4 (INTD)")
-    for one in capabilities:
-        problems.extend(one.problems())
-    starts = place(capabilities, problems)
+    wrong = {number: found for number, one in enumerate(capabilities) if (found := list(one.problems()))}
+    problems += [problem for found in wrong.values() for problem in found]
+    starts = place([one for number, one in enumerate(capabilities) if number not in wrong], problems)
     if problems:
         raise DescriptionError(f"the config space of {pci_id}", problems)
     registers = {
@@ -83,16 +86,6 @@ def config_block(
     if block.problems:
         raise DescriptionError(f"the config space of {pci_id}", block.problems)
     return block
-
-
-def _slot_problems(bars: Mapping[int, type[Bar]]) -> list[str]:
-    problems = [f"BAR {slot}: slots are 0 to {BARS - 1}" for slot in bars if not 0 <= slot < BARS]
-    for slot, bar in sorted(bars.items()):
-        if bar.bits == 64 and slot == BARS - 1:
-            problems.append(f"bar{slot} has 64 bits and no slot {BARS} for its upper half: use slot 0 to 4")
-        elif bar.bits == 64 and slot + 1 in bars:
-            problems.append(f"bar{slot + 1} is the upper half of the 64-bit bar{slot}: use another slot")
-    return problems
 
 
 def _identity(pci_id: PciId) -> dict[str, Register]:

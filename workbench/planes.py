@@ -12,10 +12,14 @@ if TYPE_CHECKING:
     from .fields import Field
     from .registers import Located
 
-__all__ = ["STATE_PLANES", "Segment", "compile_register", "compile_segments"]
+__all__ = ["RULES", "STATE", "WRITES", "Segment", "compile_register", "compile_segments"]
 
-#: Planes that hold a register's reset value; every other plane holds rules.
-STATE_PLANES = frozenset({"value", "reset", "latch", "latch_reset"})
+#: Planes that hold a register's value or reset value.
+STATE = ("value", "latch", "reset", "latch_reset")
+#: Rule planes in which a set bit lets a guest's write change something.
+WRITES = ("writable", "once", "w1c", "w1s", "w1t", "w0c", "w0s", "w0t", "wclr", "wset", "wo", "pulse")
+#: Every plane that holds rules.
+RULES = ("readable", *WRITES, "rc", "rs", "accept", "known")
 
 
 class Segment(NamedTuple):

@@ -11,6 +11,7 @@ as one DescriptionError, when the Bar class is made; a Field or Register alone n
 """
 
 import copy
+import inspect
 from bisect import bisect_left
 from collections.abc import Callable, Mapping
 from functools import cached_property
@@ -18,13 +19,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
 from . import mistakes
 from .errors import DescriptionError
-from .fields import Field
-from .planes import Segment, compile_register, compile_segments
+from .fields import Field, spell
+from .mistakes import MOST_ELEMENTS, flag, integer, shown, text
+from .planes import WRITES, Segment, compile_register, compile_segments
 
 __all__ = ["Bar", "Block", "Field", "Located", "Register", "Segment"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-_RULES = ("writable", "once", "w1c", "w1s", "w1t", "w0c", "w0s", "w0t", "wclr", "wset", "wo", "pulse")
 
 
 class Register:
@@ -47,22 +48,24 @@ class Register:
         doc: str = "",
         **fields: Field,
     ) -> None:
+        wrong: list[str] = []
         self.name = ""
         self.block: Block | None = None  #: the first block that took it in
-        self.offset = offset
-        self.width = width
-        self.size = max(width // 8, 1)  #: bytes
+        self.offset = integer(offset, "offset", wrong)
+        self.width = integer(width, "width", wrong, 64)
+        self.size = max(self.width // 8, 1)  #: bytes
         self.mode = mode
-        self.reset = int(reset)
-        self.count = count
-        self.stride = self.size if stride is None else stride
-        self.doc = doc
-        self.tagged: list[tuple[str, Callable[..., Any]]] = []  #: methods that asked to be hooks
+        self.reset = integer(reset, "reset", wrong)
+        self.count = integer(count, "count", wrong, 1)
+        self.stride = self.size if stride is None else integer(stride, "stride", wrong, self.size)
+        self.doc = text(doc, "doc", wrong)
+        #: Methods that asked to be hooks of a class that is not finished yet, with their slots.
+        self.tagged: list[tuple[str, Callable[..., Any]]] = []
         self.fields = {
             name: self._adopt(name, field) for name, field in fields.items() if isinstance(field, Field)
         }
         #: Mistakes, one line each; the Bar reports them under the register's name.
-        self.problems: tuple[str, ...] = tuple(mistakes.register_problems(self, fields))
+        self.problems: tuple[str, ...] = (*wrong, *mistakes.register_problems(self, fields))
         if not self.problems:
             self._complete()
 
@@ -122,7 +125,7 @@ class Register:
     def written_mask(self) -> int:
         """The bits that a guest's write can change."""
         mask = 0
-        for plane in _RULES:
+        for plane in WRITES:
             mask |= self.plane_mask(plane)
         return mask
 
@@ -147,24 +150,17 @@ class Register:
         numbers = {name: (field, field.extract(value)) for name, field in self.fields.items()}
         return {name: field.name_of(number) or number for name, (field, number) in numbers.items()}
 
-    def changes(self, old: int, new: int) -> str:
-        """Return what differs, as "ENABLE 0→1, PERIOD 0x3→0x10"; "" if nothing does."""
-        if not self.fields:
-            return f"{old:#x}→{new:#x}" if old != new else ""
-        said, rest = [], (1 << self.width) - 1
-        for name, field in self.fields.items():
-            rest &= ~field.mask
-            before, after = field.extract(old), field.extract(new)
-            if before != after:
-                said.append(f"{name} {_spell(field, before)}→{_spell(field, after)}")
-        if (old ^ new) & rest:
-            said.append(f"(reserved) {old & rest:#x}→{new & rest:#x}")
-        return ", ".join(said)
+    def spell(self, value: int) -> str:
+        """Return the fields of a value in words: "ENABLE=1 SPEED=FAST GAIN=0x80"; "" without fields."""
+        return " ".join(
+            f"{name}={spell(field.extract(value), field)}" for name, field in self.fields.items()
+        )
 
     def moved(self, offset: int) -> "Register":
         """Return a nameless copy ``offset`` bytes further on, for blocks that are put together."""
         other = copy.copy(self)
         other.name, other.block, other.offset = "", None, self.offset + offset
+        other.tagged = []
         return other
 
     def on_read(self, function: Function) -> Function:
@@ -176,27 +172,27 @@ class Register:
         return self._tag(function, "write")
 
     def _tag(self, function: Function, slot: str) -> Function:
-        name = getattr(function, "__qualname__", "").rpartition("<locals>.")[2]
-        if "." not in name:
-            raise DescriptionError(
-                self.name,
-                [
-                    f"{name or function!r} is no method of a class: hook an instance, as in "
-                    f"@dev.{self.block.name if self.block else 'bar0'}.{self.name}.on_{slot}"
-                ],
-            )
+        if problem := self._tag_problem(function, slot):
+            raise DescriptionError(self.name, [problem])
         self.tagged.append((slot, function))
         tags: list[tuple[Register, str]] = vars(function).setdefault("workbench_hooks", [])
         tags.append((self, slot))
         return function
 
+    def _tag_problem(self, function: object, slot: str) -> str | None:
+        if isinstance(function, (staticmethod, classmethod, property)):
+            return f"on_{slot} hooks a plain method (self, access): leave @{type(function).__name__} out"
+        if not inspect.isfunction(function):
+            return f"on_{slot} hooks a method (self, access), not {shown(function)}: write def or lambda"
+        name = function.__qualname__.rpartition("<locals>.")[2]
+        if "." in name:
+            return None
+        handle = f"dev.{self.block.name if self.block else 'bar0'}.{self.name}"
+        return f"{name} is no method of a class: hook an instance, as in @{handle}.on_{slot}"
+
     def __repr__(self) -> str:
         many = f", {self.count} elements every {self.stride:#x}" if self.is_array else ""
         return f"<Register {self.name} {self.width} bits at {self.offset:#x}{many} {self.mode}>"
-
-
-def _spell(field: Field, number: int) -> str:
-    return field.name_of(number) or (str(number) if field.width == 1 else f"{number:#x}")
 
 
 class Located(NamedTuple):
@@ -211,7 +207,7 @@ class Block:
 
     ``registers`` are kept in order of offset and get their names and this block from here.
     ``holes="ignore"`` makes bytes without a register known: they read as 0 and take writes without remark.
-    It never raises: mistakes are in ``problems``.
+    Size 0 means that it is not known: nothing is looked up then. It never raises: mistakes are in ``problems``.
     """
 
     def __init__(
@@ -228,6 +224,8 @@ class Block:
         problems = list(mistakes.block_problems(size, self.registers.values()))
         # Registers with mistakes of their own would only add noise about their neighbours.
         sound = [one for one in self.registers.values() if not one.problems and one.end <= size]
+        if sum(one.count for one in sound) > MOST_ELEMENTS:
+            sound = []
         located = [
             (one.element_offset(index), Located(one, index)) for one in sound for index in range(one.count)
         ]
@@ -291,20 +289,37 @@ class Bar:
         bits: int | None = None,
         prefetchable: bool | None = None,
         doc: str | None = None,
+        **unknown: object,
     ) -> None:
         super().__init_subclass__()
-        own = {name: one for name, one in vars(cls).items() if isinstance(one, Register)}
-        registers = {**cls.registers, **own}
-        bytes_ = getattr(cls, "size", None) if size is None else size
-        if not isinstance(bytes_, int):  # a register called `size` is in the way; it is reported
-            bytes_ = None
+        wrong = [*mistakes.misplaced(vars(cls)), *mistakes.unknown_options(unknown)]
+        bytes_ = cls._said_size(size, wrong)
         cls.kind = cls.kind if kind is None else kind
-        cls.bits = cls.bits if bits is None else bits
-        cls.prefetchable = cls.prefetchable if prefetchable is None else prefetchable
-        cls.doc = doc if doc is not None else cls.__doc__ or ""
-        # Without a size every register would be reported as beyond it.
-        block = Block(cls.__name__, 1 << 63 if bytes_ is None else bytes_, registers, doc=cls.doc)
-        problems = [*mistakes.bar_problems(bytes_, cls.kind, cls.bits, cls.prefetchable), *block.problems]
-        if problems:
+        cls.bits = integer(cls.bits if bits is None else bits, "bits", wrong, 32)
+        said = cls.prefetchable if prefetchable is None else prefetchable
+        cls.prefetchable = flag(said, "prefetchable", wrong)
+        cls.doc = cls.__doc__ or "" if doc is None else text(doc, "doc", wrong)
+        wrong += mistakes.bar_problems(bytes_, cls.kind, cls.bits, cls.prefetchable)
+        block = Block(cls.__name__, max(bytes_ or 0, 0), cls._described(), doc=cls.doc)
+        if problems := [*wrong, *block.problems]:
             raise DescriptionError(cls.__qualname__.rpartition("<locals>.")[2], problems)
         cls.size, cls.block, cls.registers = block.size, block, block.registers
+
+    @classmethod
+    def _said_size(cls, size: object, problems: list[str]) -> int | None:
+        """Return the size in force as a plain int, or None when it is missing or none."""
+        said = getattr(cls, "size", None) if size is None else size
+        if said is None or isinstance(said, Register):  # a register called `size` is reported by its name
+            problems.append("its size is missing: class bar0(Bar, size=4096)")
+            return None
+        before = len(problems)
+        number = integer(said, "size", problems)
+        return number if len(problems) == before else None
+
+    @classmethod
+    def _described(cls) -> dict[str, Register]:
+        """Return the registers of the bases and of the class body, by name."""
+        found: dict[str, Register] = {}
+        for base in reversed(cls.__mro__):
+            found.update({name: one for name, one in vars(base).items() if isinstance(one, Register)})
+        return found

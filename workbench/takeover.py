@@ -10,15 +10,11 @@ from typing import Any, Protocol
 
 from .engine import check, ffi, lib
 from .errors import StateError
+from .planes import RULES, STATE
 from .registers import Block
 
 __all__ = ["PLANES", "Described", "describe", "layout_changes"]
 
-STATE = ("value", "latch", "reset", "latch_reset")
-RULES = (
-    "readable", "writable", "once", "w1c", "w1s", "w1t", "w0c", "w0s", "w0t", "wclr", "wset", "wo", "pulse",
-    "rc", "rs", "accept", "known",
-)  # fmt: skip
 PLANES = {name: getattr(lib, f"WB_{name.upper()}") for name in (*STATE, *RULES)}
 
 

@@ -11,17 +11,23 @@ from itertools import islice
 from typing import NamedTuple
 
 from ..device import Device
-from ..handles import BlockHandle, RegisterHandle
+from ..handles import BlockHandle, RegisterArray, RegisterHandle
 from ..log import LogView
 from ..registers import Bar
 
-__all__ = ["block_card", "block_text", "device_card", "device_text", "log_table", "register_card"]
+__all__ = [
+    *("array_card", "array_text", "block_card", "block_text"),
+    *("device_card", "device_text", "log_table", "register_card"),
+]
 
 _OPEN = 16  # registers up to which a block is shown unfolded
 _LINES = 64  # registers of a block that the plain text lists
+_FOLD = 8  # elements up to which the plain text lists an array one by one
 _ROWS = 256  # and the HTML: a saved notebook should stay small
 _TRACE = 15  # lines of a traceback, the last ones
 _FAILURES = 3  # hook errors shown
+
+_TITLES = ["offset", "register", "mode", "value", "fields", "reset", "answered by", "meaning"]
 
 STYLE = """<style>
 .wb{font-size:13px;line-height:1.45;color:var(--jp-content-font-color1,inherit);overflow-x:auto}
@@ -84,7 +90,7 @@ def device_text(device: Device) -> str:
         if block.description.name == "config":
             continue
         lines.append(f"  {block.description.name}")
-        lines += _columns(_rows(block, _LINES), _count(block))
+        lines += _listed(block)
     return "\n".join(lines)
 
 
@@ -95,7 +101,23 @@ def block_card(block: BlockHandle, rows: int = _ROWS) -> str:
 
 def block_text(block: BlockHandle) -> str:
     """Return the registers of one block as plain text, at most 64 lines."""
-    return "\n".join([f"  {block.description.name}", *_columns(_rows(block, _LINES), _count(block))])
+    described = block.description
+    head = f"{described.name}: {_size(block.size)}, {_count(block)} registers"
+    return "\n".join([head, *_listed(block)])
+
+
+def array_card(array: RegisterArray, rows: int = _ROWS) -> str:
+    """Return the elements of an array as HTML, at most so many rows."""
+    shown = [_row(element) for element in islice(array, rows)]
+    more = f"<div class='d'>… and {len(array) - len(shown)} more</div>" if len(array) > len(shown) else ""
+    head = f"<div class='h'>{escape(array.name)} <span class='d'>{escape(_told(array))}</span></div>"
+    return f'<div class="wb">{STYLE}{head}{_table(_TITLES, shown)}{more}</div>'
+
+
+def array_text(array: RegisterArray) -> str:
+    """Return the elements of an array as plain text, at most 64 lines."""
+    rows = [_row(element) for element in islice(array, _LINES)]
+    return "\n".join([f"{array.name}: {_told(array)}", *_columns(rows, len(array))])
 
 
 def register_card(register: RegisterHandle) -> str:
@@ -196,10 +218,45 @@ def _count(block: BlockHandle) -> int:
     return sum(register.count for register in block.description.registers.values())
 
 
+def _listed(block: BlockHandle) -> list[str]:
+    """Return a line for each register of a block, long arrays in one, at most 64 in all."""
+    counts = [1 if one.count > _FOLD else one.count for one in block.description.registers.values()]
+    return _columns(list(islice(_folded_rows(block), _LINES)), sum(counts))
+
+
+def _folded_rows(block: BlockHandle) -> Iterator[Row]:
+    for name in block.description.registers:
+        handle = vars(block)[name]
+        if isinstance(handle, RegisterHandle):
+            yield _row(handle)
+        elif len(handle) > _FOLD:
+            first = _row(handle[0])
+            title, said = f"{name}[0..{len(handle) - 1}]", f"{_told(handle)}"
+            yield first._replace(name=title, value="", fields=said, answers=_array_answers(handle))
+        else:
+            yield from map(_row, handle)
+
+
+def _told(array: RegisterArray) -> str:
+    every, changed = array.description.stride, _differ(array)
+    return f"{len(array)} registers every {every:#x} bytes, {changed or 'none'} not as reset"
+
+
+def _differ(array: RegisterArray) -> int:
+    """Count the elements that are not as after a reset."""
+    reset = array.description.reset
+    return sum(element.value != reset for element in array)
+
+
+def _array_answers(array: RegisterArray) -> str:
+    found = {_answers(element) for element in islice(array, _ROWS)}
+    return "C" if found == {"C"} else "Python, in part" if "C" in found else "Python"
+
+
 def _row(register: RegisterHandle) -> Row:
     description, value = register.description, register.value
     digits = description.width // 4
-    fields = " ".join(f"{name}={text}" for name, text in description.decode(value).items())
+    fields = description.spell(value)
     doc = (description.doc or "").strip().partition("\n")[0]
     return Row(
         f"{register.offset:#04x}", description.element_name(register.index), description.modes,
@@ -229,12 +286,11 @@ def _line(line: Summary) -> str:
 
 def _block_html(block: BlockHandle, most: int) -> str:
     rows, count = _rows(block, most), _count(block)
-    titles = ["offset", "register", "mode", "value", "fields", "reset", "answered by", "meaning"]
     name = block.description.name
     unfolded = " open" if count <= _OPEN and name != "config" else ""
     head = f"{escape(name)} <span class='d'>{_size(block.size)}, {count} registers</span>"
     more = f"<div class='d'>… and {count - len(rows)} more</div>" if count > len(rows) else ""
-    return f"<details{unfolded}><summary>{head}</summary>{_table(titles, rows)}{more}</details>"
+    return f"<details{unfolded}><summary>{head}</summary>{_table(_TITLES, rows)}{more}</details>"
 
 
 def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
