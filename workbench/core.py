@@ -5,6 +5,7 @@ again) can take a served core over while the guest stays attached.
 """
 
 import logging
+import weakref
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -46,6 +47,8 @@ class Core:
         self.hooks = Hooks(device, self.handle, blocks, logger)
         self.dma = DmaMemory(self.handle, self.hooks.origin)
         self.irq = InterruptLine(self.handle, irq, self.hooks.origin)
+        owner = weakref.ref(self)  # whom their views ask for the device; it keeps nobody alive
+        self.log.owner = self.hooks.owner = self.dma.owner = self.irq.owner = owner
 
     # -- what the session asks --
 

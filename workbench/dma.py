@@ -44,6 +44,13 @@ class DmaMemory:
     def __init__(self, handle: Any, origin: Callable[[], int]) -> None:
         self._handle = handle
         self._origin = origin  # who acts: a cell, or the device in one of its hooks
+        self.owner: Callable[[], Any] = lambda: None  #: the core it belongs to
+
+    def view(self, iova: int = 0) -> Any:
+        """Return a live view of the guest's memory from an IOVA on."""
+        from .views.doors import view_of
+
+        return view_of(self.owner, "memory", iova=hex(iova))
 
     @property
     def regions(self) -> list[DmaRegion]:

@@ -45,6 +45,7 @@ class Hooks:
 
     def __init__(self, device: Any, handle: Any, blocks: Mapping[int, Block], logger: logging.Logger) -> None:
         self._device = device
+        self.owner: Callable[[], Any] = lambda: None  #: the core it belongs to
         self._handle = handle
         self._blocks = blocks
         self._table: dict[Key, Hook] = {}
@@ -76,6 +77,12 @@ class Hooks:
     def origin(self) -> int:
         """Who acts now, as enum wb_origin: the device while one of its hooks runs here, else the notebook."""
         return int(lib.WB_DEVICE if self.running_here else lib.WB_NOTEBOOK)
+
+    def view(self) -> Any:
+        """Return a live view of the hooks: calls, times, errors, revisions."""
+        from .views.doors import view_of
+
+        return view_of(self.owner, "hooks")
 
     # -- the table --
 

@@ -207,11 +207,9 @@ class Actions:
     def _vm(self, device: Device, arguments: Arguments) -> None:
         verb, machine = str(arguments["verb"]), _machine(device)
         verbs: dict[str, Callable[[], Any]] = {
-            "reset": lambda: machine.reboot(),
-            "powerdown": lambda: machine.powerdown(),
-            "kill": lambda: machine.kill(),
-            "plug": lambda: machine.plug(device),
-            "unplug": lambda: machine.unplug(device),
+            "reset": machine.reset,
+            "powerdown": machine.powerdown,
+            "kill": machine.kill,
         }
         if verb not in verbs:
             raise Refused(f"a VM cannot {verb!r}; it can {', '.join(verbs)}")

@@ -178,7 +178,6 @@ class Hub:
             waiting = [(seat, seat.answers) for seat in self._seats.values() if seat.answers]
         for seat, answers in waiting:
             while answers and not self._budget.delay(now, False):
-                self._budget.spend(now, False)
                 self._send(seat, answers.popleft(), [])
 
     def _send_frames(self, device: Device, now: float) -> None:
@@ -197,7 +196,7 @@ class Hub:
     def _send_frame(self, seat: Seat, source: Source) -> None:
         if seat.version != self._layout["version"]:
             seat.version = self._layout["version"]
-            self._budget.spend(source.now, True)
+            self._budget.spend(time.monotonic(), True)
             seat.view.set_layout(self._layout)
         feeds, buffers = seat.collect(source)
         failed, seat.failed = seat.failed, []
@@ -207,10 +206,11 @@ class Hub:
             return
         with self._lock:
             seq, seat.last = seat.pace.sent(source.now), source.now
-        self._budget.spend(source.now, True)
         self._send(seat, {"type": "frame", "seq": seq, "feeds": feeds}, buffers)
 
     def _send(self, seat: Seat, content: dict[str, Any], buffers: list[bytes]) -> None:
+        # Not the flush's time: a flush that had to wait would let the next second's messages crowd behind it.
+        self._budget.spend(time.monotonic(), content["type"] == "frame")
         try:
             seat.view.send(content, buffers)
         except Exception as error:  # a comm that closes at this moment

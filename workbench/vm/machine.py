@@ -23,6 +23,7 @@ from ..errors import StateError, VmError
 from . import initramfs, kit
 from .agent import Gone, Hung, Restarted
 from .command import Wiring, qemu_command
+from .consoletext import ConsoleText, plugged
 from .debs import Progress as ProgressCall
 from .devices import devices_of, likely_causes, serve_free, suspects
 from .kvm import forget_kvm_failure, kvm_failure, kvm_problem, remember_kvm_failure
@@ -88,6 +89,8 @@ class VM:
         if accel not in ("auto", "kvm", "tcg"):
             raise ValueError(f'accel is "auto", "kvm" or "tcg", not {accel!r}')
         self.devices, self.memory, self.timeout = devices_of(devices), memory, timeout
+        for device in self.devices:
+            plugged(device, self)
         self.modules = (modules,) if isinstance(modules, str) else tuple(modules)
         self.accel: str = accel
         self._trace = (trace,) if isinstance(trace, str) else tuple(trace or ())
@@ -387,9 +390,10 @@ class VM:
         return self._used
 
     @property
-    def console(self) -> str:
-        """What the guest has printed on its serial console so far, the last 4 MB of it."""
-        return self._process.console.log.text() if self._process is not None else ""
+    def console(self) -> ConsoleText:
+        """What the guest has printed on its serial console so far, the last 4 MB; ``vm.console()``: live."""
+        text = self._process.console.log.text() if self._process is not None else ""
+        return ConsoleText(text, self.devices)
 
     @property
     def qemu_output(self) -> str:

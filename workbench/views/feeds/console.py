@@ -25,12 +25,11 @@ class ConsoleFeed:
         machine = source.machine
         alive = machine is not None and machine.alive
         who = f"{machine.accelerator}, pid {machine.pid}" if alive else "not running" if machine else NO_VM
-        text = machine.console if machine is not None else ""
-        if len(text) < self._at:  # another boot, another console
-            self._at = 0
-        fresh = text[self._at :]
-        if not fresh and self._last == (alive, who):
+        end, text = machine.read_console(self._at) if machine is not None else (0, "")
+        if end < self._at:  # another start, another console
+            end, text = machine.read_console(0) if machine is not None else (0, "")
+        if not text and self._last == (alive, who):
             return None
-        begin = max(self._at, len(text) - PIECE)
-        self._at, self._last = len(text), (alive, who)
-        return Part({"from": begin, "text": text[begin:], "alive": alive, "vm": who})
+        text = text[-PIECE:]
+        self._at, self._last = end, (alive, who)
+        return Part({"from": end - len(text), "text": text, "alive": alive, "vm": who})
