@@ -59,7 +59,7 @@ def test_a_good_layout_passes() -> None:
         ({1: 2}, "bar1 has 0x2 bytes: the least is 4 for I/O"),
         ({1: 1 << 17}, "bar1 has 0x20000 bytes of I/O: there are 64 KiB in all; use a memory BAR"),
         ({0: 1 << 32}, "bar0 has 0x100000000 bytes and 32 bits: above 2 GiB say bits=64"),
-        ({3: 4096}, "bar3 is the upper half of the 64-bit bar2: move it to another slot"),
+        ({3: 4096}, "bar3 is the upper half of the 64-bit bar2: use another slot"),
         ({9: 4096}, "region 9: a PCI device has regions 0 to 8; remove it"),
         ({7: 4096}, "the config region has 4096 bytes and the config space 256: make them equal"),
         ({6: 0x1800}, "the ROM has 0x1800 bytes: make it a power of two from 0x800 to 0x100000"),

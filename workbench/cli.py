@@ -1,14 +1,54 @@
-"""The ``workbench`` command: ``doctor``, ``fetch`` and ``demo``."""
+"""The ``workbench`` command; ``workbench --help`` shows each of its commands with an example."""
 
 import argparse
-import importlib
+import contextlib
+import importlib.util
+import os
+import shlex
+import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .errors import WorkbenchError
 
+if TYPE_CHECKING:  # `doctor` and `gc` need no device
+    from .device import Device
+    from .devicefile import DeviceFile
+
+__all__ = ["lab_command", "main", "parser"]
+
 #: Where ``demo`` lives; its ``main()`` returns the exit status.
 DEMO = "workbench.demo"
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"  # beside the package in a checkout
+FIRST = "00-tour.ipynb"
+
+HELP = """\
+An interactive workbench for PCI devices: describe one in Python, plug it into a virtual machine, watch.
+
+  lab     open the notebooks in JupyterLab                        workbench lab --no-browser --port 8899
+  demo    a device, Linux's own driver, its log, in this terminal workbench demo
+  serve   serve the device in a file, show its log, take edits in workbench serve lamp.py
+  doctor  say what is there, what is missing, how to get it       workbench doctor
+  fetch   fetch QEMU and a guest kernel into the cache, no root   workbench fetch
+  gc      remove what killed processes left behind                workbench gc
+
+New here: `workbench lab`, or without a browser `workbench demo`.
+`workbench COMMAND --help` says more about one command.
+"""
+SERVE = """\
+Serve the device that a Python file describes, and show every access to it.
+
+  workbench serve lamp.py                      the only device class in the file
+  workbench serve lamp.py:Lamp --socket /tmp/lamp.sock
+  workbench serve lamp.py --trace > lamp.log   with every vfio-user message; not a terminal: plain lines
+
+Save the file while a guest is attached: its class is taken over in place, between two accesses. A mistake in
+it is shown and changes nothing. A change that the guest would have to notice (BARs, identity) is told.
+Ctrl-C ends.
+"""
 
 
 def _doctor(arguments: argparse.Namespace) -> int:
@@ -34,25 +74,118 @@ def _demo(arguments: argparse.Namespace) -> int:
     return int(importlib.import_module(DEMO).main() or 0)
 
 
+def _lab(arguments: argparse.Namespace) -> int:
+    if importlib.util.find_spec("jupyterlab") is None:
+        raise ImportError("`workbench lab` needs JupyterLab: pip install 'pci-workbench[lab]'")
+    sys.stdout.flush()
+    os.execv(sys.executable, lab_command(arguments.rest))
+
+
+def lab_command(rest: Sequence[str]) -> list[str]:
+    """Return the command line that ``lab`` becomes: on the notebooks, unless ``rest`` names others."""
+    own = ["--allow-root"] if os.getuid() == 0 else []
+    named = any(word.endswith(".ipynb") or os.path.isdir(word) for word in rest)
+    if NOTEBOOKS.is_dir() and not named:
+        own += [f"--ServerApp.root_dir={NOTEBOOKS.parent}", f"{NOTEBOOKS / FIRST}"]
+    return [sys.executable, "-m", "jupyterlab", *own, *rest]
+
+
+def _gc(arguments: argparse.Namespace) -> int:
+    from .leftovers import clean
+
+    print("\n".join(clean()))
+    return 0
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from .devicefile import DeviceFile
+
+    file = DeviceFile(arguments.file)
+    with _ended_by_signals() as ended, file.make(arguments.name) as device:
+        server = device.serve(arguments.socket, trace=arguments.trace)
+        print(f"{device.name} [{device.id}] listens on {server.path}. QEMU 10.1 or newer takes it with")
+        print(f"  qemu-system-x86_64 {shlex.join(device.qemu_args())}")
+        print(f"Edits of {file.path} are taken over when it is saved. Ctrl-C ends.", flush=True)
+        return _follow(file, device, arguments.trace, ended)
+
+
+def _follow(file: "DeviceFile", device: "Device", trace: bool, ended: threading.Event) -> int:
+    from .terminal import Terminal
+
+    terminal = Terminal(device, sys.stdout, trace=trace)
+    device.logger.addHandler(terminal)
+    device.logger.propagate = False
+    try:
+        while not ended.is_set() and device.server is not None and device.server.running:
+            terminal.step()
+            if news := file.news(device):
+                terminal.say(news)
+        terminal.end()
+        return 0 if ended.is_set() else 1
+    except BrokenPipeError:  # `| head`: nobody listens any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    finally:
+        device.logger.removeHandler(terminal)
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[threading.Event]:
+    """Yield what Ctrl-C, SIGTERM and a closed terminal set, so that they end the block in good order.
+
+    The second one interrupts whatever runs, as Ctrl-C does elsewhere.
+    """
+    ended = threading.Event()
+
+    def end(number: int, frame: object) -> None:
+        if ended.is_set():
+            raise KeyboardInterrupt
+        ended.set()
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, end) for number in numbers}
+    try:
+        yield ended
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    top = argparse.ArgumentParser(prog="workbench", description="An interactive workbench for PCI devices.")
-    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    raw = argparse.RawDescriptionHelpFormatter
+    top = argparse.ArgumentParser(
+        prog="workbench", usage="workbench COMMAND ...", description=HELP, formatter_class=raw
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)
     for name, function, text in (
-        ("doctor", _doctor, "say what is there, what is missing and how to get it"),
-        ("fetch", _fetch, "fetch QEMU and a guest kernel into the cache, without root"),
-        ("demo", _demo, "serve a device, let Linux's own driver use it in a VM, show what happened"),
+        ("lab", _lab, "Open JupyterLab on the notebooks; everything else goes to JupyterLab as it is."),
+        ("doctor", _doctor, "Say what is there, what is missing and how to get it; status 1 without a VM."),
+        ("fetch", _fetch, "Fetch QEMU and a guest kernel into the cache: 150 MB, once, without root."),
+        ("demo", _demo, "Serve a device, let Linux's own driver use it in a VM, show what happened."),
+        ("gc", _gc, "Remove sockets and virtual machines that killed processes left behind."),
+        ("serve", _serve, SERVE),
     ):
-        commands.add_parser(name, help=text, description=text).set_defaults(function=function)
+        command = commands.add_parser(name, description=text, formatter_class=raw)
+        command.set_defaults(function=function)
+        if name == "serve":
+            command.add_argument("file", metavar="FILE.py[:Class]", help="a file with a wb.Device in it")
+            command.add_argument("--socket", metavar="PATH", help="where to listen (default: private)")
+            command.add_argument("--name", help="what the device is called (default: its class's name)")
+            command.add_argument("--trace", action="store_true", help="show every vfio-user message")
     return top
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return 0, 1 for a failure told in one message, or 130 after Ctrl-C."""
-    arguments = parser().parse_args(argv)
+    top = parser()
+    arguments, rest = top.parse_known_args(argv)
+    arguments.rest = rest
+    if rest and arguments.function is not _lab:
+        top.error(f"unrecognized arguments: {shlex.join(rest)}")
     try:
         return int(arguments.function(arguments))
-    except WorkbenchError as error:
+    except (WorkbenchError, ImportError) as error:
         print(f"workbench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -7,9 +7,11 @@ observed with QEMU 11.1: an assertion, a segmentation fault, an endless loop, or
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from .mistakes import BARS, NARROW, SMALLEST, slot_problems
+
 __all__ = ["lint"]
 
-CONFIG, ROM, REGIONS, BARS = 7, 6, 9, 6
+CONFIG, ROM, REGIONS = 7, 6, 9
 MSIX_IRQ = 2  #: index of MSI-X among the interrupt kinds
 STATUS, HEADER_TYPE, CAPABILITY_POINTER, INTERRUPT_PIN = 0x06, 0x0E, 0x34, 0x3D
 HAS_LIST = 0x10
@@ -17,7 +19,7 @@ MSI, PCIE, MSIX = 0x05, 0x10, 0x11
 NAMES = {0x01: "power management", MSI: "MSI", 0x09: "vendor-specific", PCIE: "PCI Express", MSIX: "MSI-X"}
 UNIQUE = (0x01, MSI, PCIE, MSIX)
 MAX_ROM = 1 << 20  #: QEMU fetches it in one message
-KIB, GIB = 1 << 10, 1 << 30
+KIB = 1 << 10
 
 
 def lint(
@@ -34,9 +36,10 @@ def lint(
     if len(config) < 256:
         return problems  # the rest cannot be read
     problems.extend(_header_problems(config))
-    for slot in range(BARS):
-        if regions.get(slot, 0):
-            problems.extend(_bar_problems(slot, config, regions))
+    present = [slot for slot in range(BARS) if regions.get(slot, 0)]
+    for slot in present:
+        problems.extend(_bar_problems(slot, config, regions))
+    problems += slot_problems({slot: 64 if config[0x10 + 4 * slot] & 7 == 4 else 32 for slot in present})
     found: list[tuple[int, int]] = []
     problems.extend(_walk(config, found))
     problems.extend(_capability_problems(config, found))
@@ -72,16 +75,12 @@ def _bar_problems(slot: int, config: bytes, regions: Mapping[int, int]) -> Itera
     if size & (size - 1):
         larger = 1 << size.bit_length()
         yield f"bar{slot} has {size:#x} bytes, no power of two: QEMU aborts; make it {larger:#x}"
-    elif size < (4 if is_io else 16):
-        yield f"bar{slot} has {size:#x} bytes: the least is {'4 for I/O' if is_io else '16 for memory'}"
+    elif size < (least := SMALLEST["io" if is_io else "memory"]):
+        yield f"bar{slot} has {size:#x} bytes: the least is {least} for {'I/O' if is_io else 'memory'}"
     if is_io and size > 64 * KIB:
         yield f"bar{slot} has {size:#x} bytes of I/O: there are 64 KiB in all; use a memory BAR"
-    if not is_io and not is_wide and size > 2 * GIB:
+    if not is_io and not is_wide and size > NARROW:
         yield f"bar{slot} has {size:#x} bytes and 32 bits: above 2 GiB say bits=64"
-    if is_wide and slot == BARS - 1:
-        yield f"bar{slot} has 64 bits and no slot {BARS} for its upper half: use slot 0 to 4"
-    elif is_wide and regions.get(slot + 1, 0):
-        yield f"bar{slot + 1} is the upper half of the 64-bit bar{slot}: move it to another slot"
 
 
 def _walk(config: bytes, found: list[tuple[int, int]]) -> Iterator[str]:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BARS",
+    "LARGEST",
+    "MOST_ELEMENTS",
+    "NARROW",
     "SMALLEST",
     "bar_problems",
     "block_problems",

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import os
 import re
+import secrets
 import socket
 import stat
 import sys
@@ -45,6 +46,7 @@ class SocketDirectory:
 
     _guard = threading.Lock()
     _path: ClassVar[Path | None] = None
+    _name = ""
     _lock = -1
     _owner = 0
     _users = 0
@@ -57,6 +59,7 @@ class SocketDirectory:
                 cls._owner != os.getpid()
             ):  # a forked child makes its own; the parent's lock is not its business
                 cls._path, cls._users, cls._owner = None, 0, os.getpid()
+                cls._name = f"{os.getpid()}-{secrets.token_hex(4)}"
             if cls._path is None:
                 cls._make(runtime_base())
             cls._users += 1
@@ -81,7 +84,8 @@ class SocketDirectory:
         if not _private(base):
             raise StateError(f"{base} must be a directory that only you can enter (mode 0700)")
         remove_stale(base)
-        own = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=base))
+        own = base / cls._name  # the same again, so that a device is found where it was before
+        own.mkdir(mode=0o700)
         cls._lock = os.open(own / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         fcntl.flock(cls._lock, fcntl.LOCK_EX)
         cls._path = own

@@ -41,6 +41,14 @@ class WireTrace:
         _, from_server, data, nfds, length = self._kept[index]
         return describe(data, from_server, nfds, length)
 
+    def take(self) -> list[tuple[int, WireMessage]]:
+        """Return the messages kept, each with its time (ns of CLOCK_MONOTONIC), and forget them."""
+        kept, taken = self._kept, []
+        while kept:  # one by one: the server's thread adds meanwhile
+            at, from_server, data, nfds, length = kept.popleft()
+            taken.append((at, describe(data, from_server, nfds, length)))
+        return taken
+
     def clear(self) -> None:
         """Forget them."""
         self._kept.clear()

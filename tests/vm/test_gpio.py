@@ -103,6 +103,26 @@ def test_an_interrupt_reaches_the_driver_and_is_acknowledged(card):
         assert not card.irq.asserted
 
 
+def test_a_card_in_a_vm_is_refused_to_a_second_one_and_reset_with_the_machine(card):
+    with boot(card) as vm:
+        with pytest.raises(wb.StateError, match="PciIdio16 is in use by another VM of this process"):
+            boot(card).start()
+        assert "BAR 2: I/O ports at" in vm.run("lspci -v -d 494f:").stdout
+        vm.run(WRITE.format(n=3, value=1), check=True)
+        vm.reset()
+        assert card.bar2.OUT0_7 == 0
+        assert read_inputs(vm) == list("000111000111")
+    with boot(card) as vm:  # at once: the server may not have noticed yet that the first is gone
+        assert vm.alive
+
+
+def test_a_paused_card_is_named_when_the_boot_takes_too_long(card):
+    card.serve().pause()
+    vm = wb.VM(card, accel="tcg", timeout=8)
+    with pytest.raises(wb.VmError, match=r"within 8 s\nlikely because PciIdio16 is paused"):
+        vm.start()
+
+
 def test_two_cards_in_one_machine():
     with PciIdio16("left") as left, PciIdio16("right") as right, boot(left, right) as vm:
         vm.run("cd /sys/class/gpio; echo 512 > export; echo 1 > OUT0/value", check=True)

@@ -1,17 +1,17 @@
 """The life of a VM: start, reboot, end, and every way in which that fails."""
 
 import os
-import re
 import select
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from workbench import VM, StateError, VmError
-from workbench.vm import command, kit
+from workbench.vm import kit, kvm
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(180)]
 
@@ -55,6 +55,54 @@ def test_qemu_killed_from_outside_is_told_and_leaves_nothing() -> None:
         os.kill(vm.pid, signal.SIGKILL)
         with pytest.raises((VmError, StateError)):
             vm.run("sleep 100")
+        assert not vm.alive
+
+
+def test_the_reset_button_ends_a_command_and_brings_the_guest_back() -> None:
+    with VM(accel="tcg") as vm:
+        pid, failed = vm.pid, []
+
+        def busy() -> None:
+            try:
+                vm.run("touch /tmp/before; echo begun >/dev/ttyS0; sleep 1000", timeout=1000)
+            except VmError as error:
+                failed.append(str(error))
+
+        thread = threading.Thread(target=busy)
+        thread.start()
+        vm.wait_console("begun\n")
+        vm.reset()
+        thread.join()
+        assert "rebooted while it ran" in failed[0]
+        assert vm.pid == pid
+        assert vm.run("ls /tmp").stdout == ""
+
+
+def test_a_panicked_guest_comes_back_after_a_reset() -> None:
+    with VM(accel="tcg") as vm:
+        vm.wait_console("guest:~# ")
+        vm.type("echo c >/proc/sysrq-trigger\n")
+        vm.wait_console("end Kernel panic")
+        vm.reset()
+        assert vm.run("echo back").stdout == "back\n"
+        vm.kill()
+        with pytest.raises(VmError, match="QEMU ended, and the console does not say 'more'"):
+            vm.wait_console("more")
+        with pytest.raises(StateError):
+            vm.type("x")
+        assert "Kernel panic" in vm.console
+
+
+def test_a_vm_is_killed_while_a_command_runs() -> None:
+    with VM(accel="tcg") as vm:
+        thread = threading.Thread(
+            target=lambda: pytest.raises(VmError, vm.run, "echo on >/dev/ttyS0; sleep 99")
+        )
+        thread.start()
+        vm.wait_console("on\n")
+        vm.kill()
+        thread.join(20)
+        assert not thread.is_alive()
         assert not vm.alive
 
 
@@ -132,17 +180,17 @@ def test_the_trace_of_qemu_is_kept() -> None:
 def test_a_broken_kvm_is_left_for_tcg_with_one_line_and_remembered(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    if command.kvm_problem() and not re.search("failed with it earlier", str(command.kvm_problem())):
-        pytest.skip(f"no KVM to try: {command.kvm_problem()}")
-    monkeypatch.setattr(command, "_mark", lambda: tmp_path / "kvm-broken")
+    if kvm.kvm_problem():
+        pytest.skip(f"no KVM to try: {kvm.kvm_problem()}")
+    monkeypatch.setattr(kvm, "_mark", lambda: tmp_path / "kvm-broken")
     said: list[str] = []
     with VM(progress=lambda text, fraction=None: said.append(text)) as vm:
         assert vm.run("echo up").stdout == "up\n"
         if vm.accelerator == "kvm":
             pytest.skip("KVM works here")
     assert len([line for line in said if line.startswith("KVM does not work here")]) == 1
-    assert "failed with it earlier" in str(command.kvm_problem())
-    with pytest.raises(VmError, match="KVM was asked for but cannot be used"):
+    assert "left alone until the next boot" in str(kvm.kvm_failure())
+    with pytest.raises(VmError, match="KVM was asked for and does not work here: "):  # tried all the same
         VM(accel="kvm").start()
 
 

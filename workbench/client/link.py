@@ -55,6 +55,8 @@ class Link:
         self.path = os.fspath(path)
         self.timeout = timeout
         self._respond = respond
+        # Taken by a bare `with` alone: anything else can be left locked by Ctrl-C. Who has it is
+        # done, or hangs up, within the time-out, so that waiting for it ends too.
         self._lock = threading.Lock()
         self._number = 0
         self._abandoned: set[int] = set()  # ids whose reply nobody waits for any more
@@ -103,7 +105,8 @@ class Link:
 
         Raises ProtocolError: refused (``code`` is the errno), timed out, or the server is gone.
         """
-        with self._turn(about):
+        with self._lock:
+            self._check_open(about)
             number = self._next_number()
             flags = MessageFlag.NO_REPLY if no_reply else 0
             message = protocol.pack_message(number, command, payload, flags)
@@ -122,13 +125,15 @@ class Link:
 
     def send_raw(self, data: bytes, fds: Sequence[int] = ()) -> None:
         """Send bytes as they are, for tests and experiments."""
-        with self._turn("raw bytes"):
+        with self._lock:
+            self._check_open("raw bytes")
             self._send(data, fds, "raw bytes")
 
     def receive(self, timeout: float | None = None) -> Message:
         """Return the next message, whatever it is. Raises ProtocolError on time-out and at the end."""
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
-        with self._turn("a message"):
+        with self._lock:
+            self._check_open("a message")
             message = self._receive(deadline, "a message")
             self._abandoned.discard(message.header.id)
             return message
@@ -164,21 +169,9 @@ class Link:
 
     # ---- below: the lock is held
 
-    @contextlib.contextmanager
-    def _turn(self, about: str) -> Iterator[None]:
-        held: list[bool] = []
-        try:
-            # In one step of C, so that Ctrl-C cannot come between taking the lock and knowing it.
-            held.extend(map(self._lock.acquire, (True,), (self.timeout,)))
-            if not held[0]:
-                text = f"{about}: another request takes longer than {self.timeout} s"
-                raise ProtocolError(text, errno.ETIMEDOUT)
-            if self.closed:
-                raise ProtocolError(f"{about}: the connection is closed", errno.ENOTCONN)
-            yield
-        finally:
-            if any(held):
-                self._lock.release()
+    def _check_open(self, about: str) -> None:
+        if self.closed:
+            raise ProtocolError(f"{about}: the connection is closed", errno.ENOTCONN)
 
     def _next_number(self) -> int:
         self._number = (self._number + 1) & 0xFFFF

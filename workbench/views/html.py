@@ -23,6 +23,7 @@ __all__ = [
 _OPEN = 16  # registers up to which a block is shown unfolded
 _LINES = 64  # registers of a block that the plain text lists
 _FOLD = 8  # elements up to which the plain text lists an array one by one
+_COUNTED = 4096  # elements of an array that are compared with their reset value
 _ROWS = 256  # and the HTML: a saved notebook should stay small
 _TRACE = 15  # lines of a traceback, the last ones
 _FAILURES = 3  # hook errors shown
@@ -238,14 +239,10 @@ def _folded_rows(block: BlockHandle) -> Iterator[Row]:
 
 
 def _told(array: RegisterArray) -> str:
-    every, changed = array.description.stride, _differ(array)
-    return f"{len(array)} registers every {every:#x} bytes, {changed or 'none'} not as reset"
-
-
-def _differ(array: RegisterArray) -> int:
-    """Count the elements that are not as after a reset."""
-    reset = array.description.reset
-    return sum(element.value != reset for element in array)
+    every, reset = array.description.stride, array.description.reset
+    changed = sum(element.value != reset for element in islice(array, _COUNTED))
+    of = f" of the first {_COUNTED}" if len(array) > _COUNTED else ""
+    return f"{len(array)} registers every {every:#x} bytes, {changed or 'none'}{of} not as reset"
 
 
 def _array_answers(array: RegisterArray) -> str:
