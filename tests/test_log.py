@@ -501,6 +501,13 @@ def test_csv_has_a_line_a_record(mixed: AccessLog, tmp_path: Any) -> None:
     assert rows[1]["time"] == "1000000000"
 
 
+@pytest.mark.parametrize(("latency", "text"), [(40, "40 ns"), (3_100, "3.1 µs"), (12_000_000, "12 ms")])
+def test_text_and_html_say_a_latency_alike(log: AccessLog, latency: int, text: str) -> None:
+    add(log, latency=latency)
+    assert text in str(log[0])
+    assert f">{text}<" in log._repr_html_()
+
+
 def test_html_is_escaped() -> None:
     class bar0(Bar, size=16):
         CTRL = Register(0, ON=Field(0, enum={"<script>": 1}))

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from ..device import Device
 from ..handles import BlockHandle, RegisterArray, RegisterHandle
 from ..log import LogView
+from ..records import data_size, duration
 from ..registers import Bar
 
 __all__ = [
@@ -103,7 +104,7 @@ def block_card(block: BlockHandle, rows: int = _ROWS) -> str:
 def block_text(block: BlockHandle) -> str:
     """Return the registers of one block as plain text, at most 64 lines."""
     described = block.description
-    head = f"{described.name}: {_size(block.size)}, {_count(block)} registers"
+    head = f"{described.name}: {data_size(block.size)}, {_count(block)} registers"
     return "\n".join([head, *_listed(block)])
 
 
@@ -147,9 +148,9 @@ def log_table(log: LogView, most: int = 20) -> str:
         revision = f"rev {record.revision}" if record.revision else ""
         cells.append([
             f"{record.elapsed / 1e6:.6f}", record.origin, record.kind, record.register, record.digits,
-            record.text, revision, f"{record.latency / 1e3:.1f}" if record.latency else "", record.marks,
+            record.text, revision, duration(record.latency) if record.latency else "", record.marks,
         ])  # fmt: skip
-    titles = ["ms", "origin", "kind", "register", "value", "what changed", "hook", "µs", ""]
+    titles = ["ms", "origin", "kind", "register", "value", "what changed", "hook", "took", ""]
     more = f", the last {len(cells)} shown" if len(log) > len(cells) else ""
     dropped = ' class="w"' if log.dropped else ""
     head = f"<div><b>{len(log):,} records</b>{more}, <span{dropped}>{log.dropped:,} dropped</span></div>"
@@ -179,14 +180,7 @@ def _identity(device: Device) -> str:
 def _bar(index: int, bar: type[Bar]) -> str:
     kind = "I/O" if bar.kind == "io" else f"{bar.bits}-bit memory"
     prefetchable = ", prefetchable" if bar.prefetchable else ""
-    return f"bar{index} {_size(bar.block.size)} {kind}{prefetchable}"
-
-
-def _size(n: int) -> str:
-    for unit, size in (("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)):
-        if n >= size and n % size == 0:
-            return f"{n // size} {unit}"
-    return f"{n} bytes"
+    return f"bar{index} {data_size(bar.block.size)} {kind}{prefetchable}"
 
 
 def _server(device: Device) -> str:
@@ -285,7 +279,7 @@ def _block_html(block: BlockHandle, most: int) -> str:
     rows, count = _rows(block, most), _count(block)
     name = block.description.name
     unfolded = " open" if count <= _OPEN and name != "config" else ""
-    head = f"{escape(name)} <span class='d'>{_size(block.size)}, {count} registers</span>"
+    head = f"{escape(name)} <span class='d'>{data_size(block.size)}, {count} registers</span>"
     more = f"<div class='d'>… and {count - len(rows)} more</div>" if count > len(rows) else ""
     return f"<details{unfolded}><summary>{head}</summary>{_table(_TITLES, rows)}{more}</details>"
 
