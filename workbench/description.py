@@ -154,7 +154,7 @@ def _lost(cls: type[Any], registers: list[Register]) -> list[str]:
     kept = {id(layer) for value in vars(cls).values() for layer in _layers(value)}
     lost = []
     for register in registers:
-        mine = [tag for tag in register.tagged if tag[1].__qualname__.rpartition(".")[0] == cls.__qualname__]
+        mine = [tag for tag in register.tagged if _stood_in(tag[1], cls)]
         # A class body that raised half-way left its tags behind: where it stands, the newest counts.
         newest = {(slot, *_place(function)): (slot, function) for slot, function in mine}
         register.tagged = [tag for tag in register.tagged if tag not in mine]
@@ -166,6 +166,12 @@ def _lost(cls: type[Any], registers: list[Register]) -> list[str]:
             if id(function) not in kept
         ]
     return lost
+
+
+def _stood_in(function: Any, cls: type[Any]) -> bool:
+    """Tell whether a method was defined in the body of a class, by their names."""
+    body = function.__qualname__.rpartition(".")[0]
+    return (function.__module__, body) == (cls.__module__, cls.__qualname__)
 
 
 def _place(function: Any) -> tuple[str, int]:
