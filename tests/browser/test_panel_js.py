@@ -44,7 +44,7 @@ def sent(page, kind):
 
 
 def done(page):
-    return [{k: v for k, v in one.items() if k not in ("id", "from", "type")} for one in sent(page, "do")]
+    return [{k: v for k, v in one.items() if k not in ("id", "type")} for one in sent(page, "do")]
 
 
 def wish(page):

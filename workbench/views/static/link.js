@@ -6,6 +6,7 @@
  */
 
 const LINK_BEAT_MS = 10000; // a wish is repeated, so that the kernel can forget tabs that died
+const LINK_LATE_MS = 600000; // a cell may compute for minutes, and the kernel does what was asked when it ends
 const LINK_WANT_MS = 60; // a wish that changes with every wheel tick is sent this often at most
 
 /** The links of one model: a widget displayed twice in a page is one comm with one wish. @type {WeakMap<Object, Set<Link>>} */
@@ -22,7 +23,6 @@ class Link {
     this.owner = owner;
     this.visible = false;
     this.state = null;
-    this.name = Math.random().toString(36).slice(2, 10);
     this.waiting = new Map();
     this.nextId = Math.floor(Math.random() * 2 ** 40); // two tabs hear each other's answers: never the same number
     this.sent = "";
@@ -59,7 +59,7 @@ class Link {
    * Have the kernel do something. @param {string} action @param {Object} [args] @param {number} [timeout] milliseconds
    * @returns {Promise<string>} the answer's text; rejects with an Error that says why
    */
-  do(action, args = {}, timeout = 120000) {
+  do(action, args = {}, timeout = LINK_LATE_MS) {
     const id = this.nextId++;
     return new Promise((resolve, reject) => {
       const slow = setTimeout(() => this.say(`${action}: ${this.#whyWaiting()}`, "wait"), 1500);
@@ -104,7 +104,7 @@ class Link {
 
   #send(message) {
     try {
-      this.model.send({ ...message, from: this.name });
+      this.model.send(message);
     } catch { /* the kernel is gone; the page says so itself */ }
   }
 
