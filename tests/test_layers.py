@@ -62,7 +62,10 @@ ALLOWED: dict[str, set[str]] = {
         "errors",
     },
     "vm": {"errors"},
-    "cli": {"vm", "errors", "demo"},
+    "terminal": {"device", "log"},
+    "devicefile": {"device", "errors"},
+    "leftovers": {"runtime"},
+    "cli": {"vm", "errors", "demo", "terminal", "devicefile", "leftovers"},
     "demo": {"client", "device", "devices", "errors", "vm"},
 }
 
