@@ -72,7 +72,8 @@ def test_the_text_says_who_the_device_is_and_what_it_holds(lamp: Lamp) -> None:
 
 def test_a_long_block_is_cut_in_text_and_folded_in_html(lamp: Lamp) -> None:
     text = device_text(lamp)
-    assert re.search(r"0x10 +DATA\[0\.\.69\] +rw +70 registers every 0x1 bytes, none not as reset +C$", text, re.M)
+    folded = r"0x10 +DATA\[0\.\.69\] +rw +70 registers every 0x1 bytes, none not as reset +C$"
+    assert re.search(folded, text, re.MULTILINE)
     assert "DATA[3]" not in text
     html = check(device_card(lamp))
     assert "DATA[69]" in html
@@ -151,3 +152,15 @@ def test_a_register_card_lists_its_fields(lamp: Lamp) -> None:
     assert "[2:1]" in html
     assert "FAST&lt;1&gt;" in html
     assert "reset 0x00000002" in html
+
+
+def test_a_block_and_an_array_show_their_registers(lamp: Lamp) -> None:
+    lamp.bar0.DATA[1] = 0xAB
+    assert repr(lamp.bar2).splitlines() == ["bar2: 256 bytes, 1 registers", "    0x00  PORT  rw  0x00    C"]
+    text = repr(lamp.bar0.DATA)
+    assert text.startswith("bar0.DATA: 70 registers every 0x1 bytes, 1 not as reset\n")
+    assert re.search(r"0x11 +DATA\[1\] +rw +0xab +C$", text, re.MULTILINE)
+    assert text.endswith("… and 6 more")
+    assert "DATA[69]" in check(lamp.bar0.DATA._repr_html_())
+    assert "MODE=FAST&lt;1&gt;" in check(lamp.bar0._repr_html_())
+    assert "VENDOR_ID" in repr(lamp.config)

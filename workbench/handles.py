@@ -250,6 +250,11 @@ class RegisterArray(tuple[RegisterHandle, ...]):
         return array_card(self)
 
 
+# jedi reads the source of a class that it finds by this name, and there an array has no elements with
+# fields; a class that it does not find it asks at run time. ``__qualname__`` stays.
+RegisterArray.__name__ = "Array"
+
+
 class BlockHandle:
     """A BAR (or the config space) of one device; its registers are attributes.
 

@@ -21,7 +21,6 @@ class Mode(NamedTuple):
     doc: str
 
 
-
 def _table() -> dict[str, Mode]:
     rows = {
         "ro": ("readable", "read only; a write that would change it is flagged"),

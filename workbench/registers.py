@@ -152,9 +152,8 @@ class Register:
 
     def spell(self, value: int) -> str:
         """Return the fields of a value in words: "ENABLE=1 SPEED=FAST GAIN=0x80"; "" without fields."""
-        return " ".join(
-            f"{name}={spell(field.extract(value), field)}" for name, field in self.fields.items()
-        )
+        said = self.decode(value).items()
+        return " ".join(f"{name}={text if isinstance(text, str) else spell(text)}" for name, text in said)
 
     def moved(self, offset: int) -> "Register":
         """Return a nameless copy ``offset`` bytes further on, for blocks that are put together."""
@@ -207,7 +206,8 @@ class Block:
 
     ``registers`` are kept in order of offset and get their names and this block from here.
     ``holes="ignore"`` makes bytes without a register known: they read as 0 and take writes without remark.
-    Size 0 means that it is not known: nothing is looked up then. It never raises: mistakes are in ``problems``.
+    Size 0 means that it is not known: nothing is looked up then.
+    It never raises: mistakes are in ``problems``.
     """
 
     def __init__(
