@@ -361,6 +361,7 @@ def test_rows_unfold_by_keyboard(opened: Shower) -> None:
     expect(grid).to_contain_text(newest_ms(page))
     grid.focus()
     page.keyboard.press("Home")
+    expect(page.locator(".wb-active")).to_contain_text("0.000000")
     page.keyboard.press("Enter")
     expect(page.locator(".wb-log")).to_contain_text("record 0")
     page.keyboard.press("Enter")

@@ -10,6 +10,7 @@ const logView = (() => {
   const PAGE = 200;
   const LIVE = 2000; // rows kept while live
   const HELD = 50000; // and while reading back
+  const TOUCH_MS = 1500; // a move so soon after a wheel, key or press is a person's
   const TITLES = ["ms", "origin", "kind", "register", "value", "what changed", "hook", "latency", "marks"];
   const [SEQ, MS, ORIGIN, KIND, REGISTER, VALUE, TEXT, LATENCY, REVISION, MARKS, TRACE] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10];
 
@@ -36,7 +37,8 @@ const logView = (() => {
   /** The cells of a record as texts, in the order of TITLES. @param {Array} row as in feed.py */
   function cells(row) {
     const ms = Number(row[MS]).toFixed(6);
-    const latency = row[LATENCY] ? durationText(row[LATENCY]) : "";
+    const us = row[LATENCY];
+    const latency = !us ? "" : us < 1 ? `${Math.round(us * 1000)} ns` : durationText(us);
     return [ms, row[ORIGIN], `${recordMarks.symbol(row[KIND])} ${row[KIND]}`, row[REGISTER], row[VALUE] ?? "", row[TEXT],
       row[REVISION] ? `rev ${row[REVISION]}` : "", latency, row[MARKS] ?? ""];
   }
@@ -181,6 +183,7 @@ const logView = (() => {
       if (!this.opened.delete(row[SEQ])) this.opened.add(row[SEQ]);
       if (!this.held) this.#hold("button");
       this.#shape();
+      if (this.opened.has(row[SEQ])) this.scroller.show(Math.min(index + this.#linesOf(row).length, this.items.length - 1));
       return true;
     }
 
@@ -238,12 +241,14 @@ const logView = (() => {
     }
 
     #moved(first) {
-      const byHand = performance.now() - this.touched < 700;
+      // At the top the wheel waits for older rows instead of scrolling the page away.
+      this.scroller.el.classList.toggle("wb-more", !this.exhausted && this.rows.length >= PAGE);
+      const byHand = performance.now() - this.touched < TOUCH_MS;
       const atEnd = this.scroller.atEnd();
       if (!this.held && !atEnd && byHand) this.#hold("scroll");
       else if (!this.held && !atEnd) this.scroller.toEnd();
       else if (this.held === "scroll" && atEnd && byHand && !this.opened.size) this.#live();
-      const more = this.held && first < PAGE / 4 && !this.exhausted && this.state.before === null;
+      const more = this.held && first < PAGE * 0.75 && !this.exhausted && this.state.before === null;
       if (more && this.rows.length && this.rows.length < HELD) this.#wish({ before: Math.min(...this.rows.slice(0, PAGE).map((row) => row[SEQ])) });
     }
 

@@ -14,6 +14,7 @@ class TimelineCanvas {
     this.width = this.height = 0;
     this.ratio = 1;
     this.gutter = 120;
+    this.most = 3; // lanes there is room for: it only grows, so that the page does not jump
     this.base = h("canvas", { "aria-hidden": "true" });
     this.top = h("canvas", { class: "wb-timeline-top", "aria-hidden": "true" });
     stage.append(this.base, this.top);
@@ -32,7 +33,8 @@ class TimelineCanvas {
   /** Fit the canvases to the stage, in device pixels, and to the page's colours. */
   fit(lanes) {
     const width = Math.max(240, this.stage.clientWidth);
-    const height = Math.max(3, lanes.length) * TimelineCanvas.LANE + TimelineCanvas.AXIS;
+    this.most = Math.max(this.most, lanes.length);
+    const height = this.most * TimelineCanvas.LANE + TimelineCanvas.AXIS;
     const ratio = window.devicePixelRatio || 1;
     if (width !== this.width || height !== this.height || ratio !== this.ratio) this.#resize(width, height, ratio);
     const style = getComputedStyle(this.stage);
