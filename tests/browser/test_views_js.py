@@ -263,11 +263,11 @@ def test_scrolling_up_holds_the_log_and_reads_back_through_history(opened: Showe
     grid = page.get_by_role("grid", name="Access log")
     expect(grid).to_contain_text(newest_ms(page))
     grid.hover()
-    for _ in range(80):
+    for _ in range(200):
         if "0.000000" in grid.inner_text():
             break
         page.mouse.wheel(0, -1500)
-        page.wait_for_timeout(60)
+        settled(page)
     expect(grid).to_contain_text("0.000000")
     assert wish(page, "log")["paused"]
     expect(page.locator(".wb-log-foot")).to_contain_text("the oldest record that is kept")
@@ -798,7 +798,7 @@ def test_axe_finds_nothing_serious(opened: Shower, kind: str, theme: str) -> Non
     if kind == "hooks":
         page.get_by_role("button", name="Compare revisions of bar0.CTRL.on_write").click()
         page.wait_for_selector(".wb-diff-add")
-    page.wait_for_timeout(700)  # the glow of what changed has to fade
+    page.wait_for_function("!document.querySelector('.wb-flash-a, .wb-flash-b')")
     assert page.evaluate(AXE) == []
 
 
