@@ -92,9 +92,7 @@ def describe(message: bytes, from_server: bool, nfds: int = 0, length: int | Non
         odd = [one for one in odd if not one.startswith(_LENGTH_REMARKS)]
     text = f"refused with {protocol.errno_name(error)}" if flags & MessageFlag.ERROR else ""
     name, words = command_name(command), _flags(flags)
-    return WireMessage(
-        from_server, number, command, name, words, size, nfds, text, fields, tuple(odd)
-    )
+    return WireMessage(from_server, number, command, name, words, size, nfds, text, fields, tuple(odd))
 
 
 def _odd_header(message: bytes, size: int, flags: int) -> list[str]:
