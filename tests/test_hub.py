@@ -324,3 +324,10 @@ def test_pace_waits_for_acknowledgements() -> None:
     assert pace.late(2.1)
     pace.acknowledged(7)
     assert pace.delay(2.1) == 0
+
+
+def test_every_script_and_style_is_in_the_list() -> None:
+    from workbench.views import widget
+
+    files = {path.name for path in widget.STATIC.iterdir() if path.suffix in (".js", ".css")}
+    assert files == {*widget.SCRIPTS, *widget.STYLES}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..device import Device
+from ..errors import WorkbenchError
 from ..handles import BlockHandle, RegisterHandle
 from ..records import Record
 from . import query
@@ -210,6 +211,8 @@ class Actions:
             "reset": machine.reset,
             "powerdown": machine.powerdown,
             "kill": machine.kill,
+            "plug": lambda: machine.plug(device),
+            "unplug": lambda: machine.unplug(device),
         }
         if verb not in verbs:
             raise Refused(f"a VM cannot {verb!r}; it can {', '.join(verbs)}")

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from ..runtime import SwitchInterval
 
-__all__ = ["Flusher", "Flushed", "flusher"]
+__all__ = ["Flushed", "Flusher", "flusher"]
 
 NAME = "workbench views"
 SWITCH_INTERVAL = 5e-4  #: seconds; a flush, and a click, then wait little for a cell that computes

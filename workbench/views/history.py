@@ -4,8 +4,6 @@ Drained once a flush, in bulk: the ring of the engine goes on while views look b
 it keeps their places (see table.py) and their times, so that nothing is resolved twice.
 """
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -17,7 +15,9 @@ from .table import RegisterTable, kind_code
 __all__ = ["History"]
 
 LIMIT = 1 << 18  #: records kept: 16 MiB, twice that while they move
-_READ, _WRITE, _POKE = kind_code("read"), kind_code("write"), kind_code("poke")
+_WORDS = RECORD.itemsize // 8  # of 64 bits: as numbers records are copied faster, and without the GIL
+_ARRAYS = ("_words", "_places", "_times", "_passed", "_shapes")
+_READ, _WRITE = kind_code("read"), kind_code("write")
 _IRQ, _ERROR = kind_code("irq"), kind_code("error")
 
 
@@ -26,10 +26,7 @@ class History:
 
     def __init__(self, table: RegisterTable, limit: int = LIMIT) -> None:
         self._limit = limit
-        self._array: Records = np.empty(0, RECORD)
-        self._places: npt.NDArray[np.int64] = np.empty(0, np.int64)
-        self._times: npt.NDArray[np.int64] = np.empty(0, np.int64)
-        self._begin = self._end = 0
+        self._forget()
         self.next = 0  #: the sequence number expected next
         self.missed = 0  #: records the ring had overwritten before they were counted
         self.reads = self.writes = self.flagged = 0
@@ -44,9 +41,16 @@ class History:
             if name in self.table.numbers:
                 counts[:, number] = self.counts[:, self.table.numbers[name]]
         self.table, self.counts = table, counts
-        self._array, self._places = np.empty(0, RECORD), np.empty(0, np.int64)
-        self._times, self._begin, self._end = np.empty(0, np.int64), 0, 0
+        self._forget()
         self._refill = self.next > 0
+
+    def _forget(self) -> None:
+        self._words: npt.NDArray[np.uint64] = np.empty((0, _WORDS), np.uint64)
+        self._places: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self._times: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self._passed: npt.NDArray[np.int64] = np.empty(0, np.int64)
+        self._shapes: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
+        self._begin = self._end = 0
 
     def drain(self, device: Device) -> Records:
         """Take over the records that are new and count them; return them."""
@@ -83,30 +87,32 @@ class History:
 
     def _append(self, fresh: Records, places: npt.NDArray[np.int64]) -> None:
         fresh, places = fresh[-self._limit :], places[-self._limit :]
-        if self._end + len(fresh) > len(self._array):
+        if self._end + len(fresh) > len(self._places):
             self._make_room(len(fresh))
-        end = self._end + len(fresh)
-        self._array[self._end : end] = fresh
-        self._places[self._end : end] = places
+        begin, end = self._end, self._end + len(fresh)
+        self._words[begin:end] = fresh.view(np.uint64).reshape(-1, _WORDS)
+        self._places[begin:end] = places
+        self._times[begin:end] = fresh["time"]
+        self._shapes[begin:end] = fresh["kind"] * 2 + (fresh["flags"] & FLAGGED != 0)
         # Records stand where they were finished; for searching, times that never go back.
-        times = fresh["time"].astype(np.int64)
-        if self._end > self._begin and len(times):
-            times[0] = max(int(times[0]), int(self._times[self._end - 1]))
-        self._times[self._end : end] = np.maximum.accumulate(times)
+        passed = self._times[begin:end].copy()
+        if begin > self._begin and len(passed):
+            passed[0] = max(int(passed[0]), int(self._passed[begin - 1]))
+        self._passed[begin:end] = np.maximum.accumulate(passed)
         self._end = end
         self._begin = max(self._begin, end - self._limit)
 
     def _make_room(self, more: int) -> None:
         """Move what is kept to the front of arrays that grow to twice the limit and no further."""
-        kept = slice(max(self._begin, self._end + more - self._limit), self._end)
-        have = kept.stop - kept.start
+        start = max(self._begin, self._end + more - self._limit)
+        have = self._end - start
         room = min(2 * self._limit, max(4096, 2 * (have + more)))
-        grown: list[Any] = [self._array, self._places, self._times]
-        for place, old in enumerate(grown):
-            new = np.empty(room, old.dtype) if room > len(old) else old
-            new[:have] = old[kept].copy() if new is old else old[kept]
-            grown[place] = new
-        self._array, self._places, self._times = grown
+        for name in _ARRAYS:
+            old = getattr(self, name)
+            new = np.empty((room, *old.shape[1:]), old.dtype) if room > len(old) else old
+            kept = old[start : self._end]
+            new[:have] = kept if new is not old or start >= have else kept.copy()
+            setattr(self, name, new)
         self._begin, self._end = 0, have
 
     def __len__(self) -> int:
@@ -115,7 +121,7 @@ class History:
     @property
     def records(self) -> Records:
         """What is kept, oldest first; do not hold on to it over a drain."""
-        return self._array[self._begin : self._end]
+        return self._words[self._begin : self._end].reshape(-1).view(RECORD)
 
     @property
     def places(self) -> npt.NDArray[np.int64]:
@@ -124,8 +130,18 @@ class History:
 
     @property
     def times(self) -> npt.NDArray[np.int64]:
-        """The latest time up to each record kept, ns: never falls, for searching."""
+        """When each record kept began, ns."""
         return self._times[self._begin : self._end]
+
+    @property
+    def passed(self) -> npt.NDArray[np.int64]:
+        """The latest time up to each record kept, ns: never falls, for searching."""
+        return self._passed[self._begin : self._end]
+
+    @property
+    def shapes(self) -> npt.NDArray[np.uint8]:
+        """Twice the kind of each record kept, and one more if it deserves a look."""
+        return self._shapes[self._begin : self._end]
 
     def behind(self, seq: int) -> int:
         """Return the index of the first record kept with this sequence number or a later one."""

@@ -18,7 +18,7 @@ __all__ = ["Seat", "View"]
 
 SILENT = 30.0  #: seconds after which a page that said nothing is gone; pages repeat their wish every 10
 UNHEARD = 600.0  #: the same where messages wait for the running cell
-SHARE = 20  # a feed rests this many times as long as it computed: at most 5 % of a core each
+SHARE = 40  # a feed rests this many times as long as it computed: at most 2.5 % of a core each
 
 
 class View(Protocol):

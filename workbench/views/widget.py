@@ -25,12 +25,11 @@ STATIC = Path(__file__).parent / "static"
 #: util.js first, panel.js last, the others by name; a file that is missing is left out.
 SCRIPTS = (
     "util.js", "console.js", "edit.js", "header.js", "hooks.js", "irq.js", "link.js", "log.js", "marks.js",
-    "memory.js", "memory_row.js", "registers.js", "registers_row.js", "scale.js", "scroller.js", "terminal.js",
-    "timeline.js", "timeline_canvas.js", "timeline_input.js", "panel.js",
+    "memory.js", "memory_row.js", "registers.js", "registers_row.js", "scale.js", "scroller.js",
+    "terminal.js", "timeline.js", "timeline_canvas.js", "timeline_input.js", "panel.js",
 )  # fmt: skip
 STYLES = (
-    "style.css", "console.css", "header.css", "hooks.css", "irq.css", "log.css", "memory.css", "registers.css",
-    "timeline.css",
+    "style.css", "console.css", "hooks.css", "irq.css", "log.css", "timeline.css",
 )  # fmt: skip
 WIDGET = "application/vnd.jupyter.widget-view+json"
 KINDS = ("panel", "registers", "memory", "irq", "log", "timeline", "hooks", "console")

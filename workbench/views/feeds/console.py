@@ -1,7 +1,7 @@
 """The feed ``console``: what the guest prints on its serial console, in pieces."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from .source import Part, Source
 
@@ -14,7 +14,7 @@ NO_VM = "no VM of this notebook has the device plugged in"
 class ConsoleFeed:
     """The console from the letter on that the view asked for."""
 
-    interval: ClassVar[float] = 0.05
+    interval = 0.05
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
         self._at = max(0, int(parameters.get("from", 0)))

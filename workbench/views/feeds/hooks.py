@@ -1,7 +1,7 @@
 """The feed ``hooks``: what is set, since which revision, how often it ran and how long it took."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from .source import Part, Source
 
@@ -11,7 +11,7 @@ __all__ = ["HooksFeed"]
 class HooksFeed:
     """The table of hooks."""
 
-    interval: ClassVar[float] = 0.25
+    interval = 0.25
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
         self._last: list[dict[str, Any]] | None = None

@@ -1,7 +1,7 @@
 """The feed ``irq``: every vector the device has, as it stands."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from .source import Part, Source
 
@@ -24,7 +24,7 @@ def vectors(device: Any) -> list[tuple[int, int, str]]:
 class IrqFeed:
     """The interrupt lines and vectors."""
 
-    interval: ClassVar[float] = 0.05
+    interval = 0.05
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
         self._last: dict[str, Any] | None = None

@@ -1,7 +1,7 @@
 """The feed ``log``: rows of the access log, the newest or older ones, those that a filter lets through."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,10 +18,11 @@ MOST = 200  #: rows of one frame
 class LogFeed:
     """A window of the log. The filter is run over each record once; what it found is kept by number."""
 
-    interval: ClassVar[float] = 0.1
+    interval = 0.1
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
-        self._text = str(parameters.get("filter") or "").strip()
+        self._asked = parameters.get("filter") or ""
+        self._text = str(self._asked).strip()
         before = parameters.get("before")
         self._before = None if before is None else int(before)
         self._most = min(max(0, int(parameters.get("rows") or 0)), MOST)
@@ -104,6 +105,8 @@ class LogFeed:
             self._rows[seq] = before.get(seq) or row_of(
                 Record.decode(row.item(), log.names, log.epoch), failed
             )
+        # Rows that are all new each time cannot be read anyway: rest longer.
+        self.interval = 0.1 if before.keys() & self._rows.keys() else 0.2
         return sorted(self._rows.values(), key=lambda row: (row[1], row[0]))
 
 

@@ -1,7 +1,7 @@
 """The feed ``memory``: the bytes of a BAR, of config space, or of the guest's memory at an IOVA."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from .source import Part, Source
 
@@ -14,7 +14,7 @@ IOVA_SIZE = 1 << 64
 class MemoryFeed:
     """One window of bytes, sent again when one of them changed."""
 
-    interval: ClassVar[float] = 0.05
+    interval = 0.05
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
         self._space = str(parameters.get("space", ""))

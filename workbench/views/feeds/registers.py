@@ -1,7 +1,7 @@
 """The feed ``registers``: values, counts and who answers; changed ones only."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,7 +20,7 @@ _HOOKS_EVERY = 0.25  # seconds between two looks at which registers have hooks
 class RegistersFeed:
     """The registers of one block, or of all."""
 
-    interval: ClassVar[float] = 0.05
+    interval = 0.05
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
         self._block = parameters.get("block")

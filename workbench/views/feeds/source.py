@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from ...device import Device
 from ..history import History
@@ -35,7 +35,9 @@ class Source:
 class Feed(Protocol):
     """One feed of one view, made from the parameters that the view gave."""
 
-    interval: ClassVar[float]  #: seconds between two polls, at least
+    @property
+    def interval(self) -> float:
+        """Seconds between two polls, at least."""
 
     def poll(self, source: Source) -> Part | None:
         """Return what changed since the last poll; everything the first time; None: nothing to say."""

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from .source import Part, Source
 
@@ -16,7 +16,7 @@ _ERRORS = 20
 class StateFeed:
     """The header of the panel."""
 
-    interval: ClassVar[float] = 0.25
+    interval = 0.25
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
         self._seen: deque[tuple[float, int]] = deque()

@@ -1,7 +1,7 @@
 """The feed ``timeline``: marks in lanes over time, at most one of a kind for each pixel of a lane."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ __all__ = ["MARK", "TimelineFeed"]
 MARK = np.dtype([("time", "<f8"), ("lane", "<u2"), ("kind", "u1"), ("flags", "u1"), ("value", "<u4")])
 FOLLOW = 10_000_000_000  #: ns shown when no window is asked for
 MOST = 8192  #: marks of one frame; beyond it the columns become wider
+_SHAPES = 64  # numbers that a record's kind and flag take
 LATE = 1024  # records that may stand behind later ones: they were finished later
 Numbers = npt.NDArray[np.int64]
 
@@ -21,7 +22,7 @@ Numbers = npt.NDArray[np.int64]
 class TimelineFeed:
     """A window of time, or the last ten seconds."""
 
-    interval: ClassVar[float] = 0.2
+    interval = 0.2
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
         begin, end = parameters.get("from"), parameters.get("to")
@@ -37,7 +38,7 @@ class TimelineFeed:
         if self._table is not source.table:
             self._table, self._lanes, self._sent = source.table, [], None
         history, epoch = source.history, source.device.log.epoch
-        times = history.times
+        times = history.passed
         first, last = (int(times[0]) - epoch, int(times[-1]) - epoch) if len(times) else (0, 0)
         begin, end = self._window or (last - FOLLOW, last)
         low = int(np.searchsorted(times, begin + epoch))
@@ -57,29 +58,37 @@ class TimelineFeed:
     def _marks(
         self, source: Source, low: int, high: int, begin: int, end: int
     ) -> tuple[npt.NDArray[np.void], list[str], bool]:
-        rows = source.history.records[low:high]
-        lane_of, labels = self._lane_table(source, source.history.places[low:high])
-        time = rows["time"].astype(np.int64)
-        inside = np.flatnonzero((time >= begin) & (time <= end))
-        lanes = lane_of[source.history.places[low:high][inside]]
-        chosen = inside
-        columns, kind = self._pixels, rows["kind"][inside].astype(np.int64)
-        flagged = (rows["flags"][inside] & FLAGGED != 0).astype(np.int64)
-        group = (lanes * 32 + kind * 2 + flagged).astype(np.int64)
-        width = len(labels) * 32 or 1
-        while len(chosen) > MOST or (columns == self._pixels and len(inside) > columns):
-            column = (time[inside] - begin) // max(1, -(-(end - begin) // columns))
-            chosen = inside[_first_of_each(column * width + group, (columns + 1) * width)]
-            columns //= 2
-            if not columns:
-                break
+        history = source.history
+        time, places = history.times[low:high], history.places[low:high]
+        shapes = history.shapes[low:high]
+        inside = (time >= begin) & (time <= end)
+        if not inside.all():
+            time, places, shapes = time[inside], places[inside], shapes[inside]
+        lane_of, labels = self._lane_table(source, places)
+        group = lane_of[places] * _SHAPES + shapes
+        chosen = self._thinned(time - begin, end - begin, group.astype(np.int64))
+        rows = history.records[low:high][np.flatnonzero(inside)[chosen]]
         marks = np.empty(len(chosen), MARK)
         marks["time"] = time[chosen] - source.device.log.epoch
-        marks["lane"] = lane_of[source.history.places[low:high][chosen]]
-        marks["kind"] = rows["kind"][chosen]
-        marks["flags"] = rows["flags"][chosen] & FLAGGED != 0
-        marks["value"] = rows["value"][chosen] & np.uint64(0xFFFFFFFF)
-        return marks[np.argsort(marks["time"], kind="stable")], labels, len(chosen) < len(inside)
+        marks["lane"] = lane_of[places[chosen]]
+        marks["kind"] = rows["kind"]
+        marks["flags"] = rows["flags"] & FLAGGED != 0
+        marks["value"] = rows["value"] & np.uint64(0xFFFFFFFF)
+        return marks[np.argsort(marks["time"], kind="stable")], labels, len(chosen) < len(time)
+
+    def _thinned(self, elapsed: Numbers, span: int, group: Numbers) -> Numbers:
+        """Return which marks to send: all, or the first of each group in each column."""
+        chosen, columns = np.arange(len(elapsed)), self._pixels
+        groups = int(group.max(initial=0)) + 1
+        while len(chosen) > min(MOST, columns):
+            # The first of a wider column is among the first of narrower ones: each round has less to do.
+            column = (elapsed * (columns / max(span, 1))).astype(np.int64)
+            found = _first_of_each(column * groups + group, (columns + 1) * groups)
+            chosen, elapsed, group = chosen[found], elapsed[found], group[found]
+            if len(chosen) <= MOST or columns == 1:
+                break
+            columns = max(1, columns // 2)
+        return chosen
 
     def _lane_table(self, source: Source, places: Numbers) -> tuple[Numbers, list[str]]:
         """Return the lane of each place, and the lanes' names; the last may stand for all others."""
