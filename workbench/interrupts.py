@@ -56,7 +56,7 @@ class Interrupts:
         pin = "A" if intx is True else intx
         if pin is not False and (not isinstance(pin, str) or pin not in tuple(PINS)):
             raise DescriptionError(
-                "Interrupts", [f"intx is True, False or one of \"A\", \"B\", \"C\", \"D\", not {shown(intx)}"]
+                "Interrupts", [f'intx is True, False or one of "A", "B", "C", "D", not {shown(intx)}']
             )
         self.pin = PINS.index(pin) + 1 if pin else 0  #: as in the Interrupt Pin register; 0: none
 
