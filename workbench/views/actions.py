@@ -87,9 +87,8 @@ class Actions:
         except KeyError as error:
             return {"ok": False, "text": f"{name} needs {error}"}
         except Exception as error:
-            text = (
-                str(error) if isinstance(error, Refused | IndexError) else f"{type(error).__name__}: {error}"
-            )
+            plain = isinstance(error, Refused | IndexError | ValueError | WorkbenchError)
+            text = str(error) if plain else f"{type(error).__name__}: {error}"
             return {"ok": False, "text": text}
 
     # -- registers and memory --
