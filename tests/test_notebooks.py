@@ -138,6 +138,60 @@ def test_a_notebook_runs_twice_in_one_kernel_then_in_any_order(kernel: Kernel) -
     assert kernel.ask(PROBE) == before
 
 
+#: What the other notebooks of the course must show, by words of the cell.
+SHOWN = {
+    "00-tour": {
+        "Counter(record": "} COUNT ",
+        "guest.wait_irq()": "delivered\n1 interrupt\n",
+        "guest.bar0.read32": "0x3\n",
+    },
+    "02-hot-swap": {"access.old + 1": " by rev ", "hooks.diff": "\n+", "read=lambda": "0x55 by rev "},
+    "03-debugging-a-driver": {
+        "delivered(guest)\nprint": "LOAD is 0 and the interrupt line is up",
+        "record.changes": "[(), (), ()]",
+        "irq_count": "0 more interrupts, 0 flagged",
+        "step_through(run)": "DONE 1→0",
+        "trace=True": "REGION_WRITE at=bar0+0x8",
+    },
+}
+SETTLE = """
+for thread in threading.enumerate():
+    if "software" in thread.name or "blink" in thread.name:
+        thread.join(10)
+"""
+
+
+def check_shown(name: str, kernel: Kernel, outputs: dict[int, Any]) -> None:
+    for words, said in SHOWN[name].items():
+        assert said in text(outputs[kernel.find(words)]), words
+
+
+def run_course(name: str, kernel: Kernel, shuffled: bool) -> None:
+    for _ in range(2):
+        check_shown(name, kernel, kernel.run(kernel.code))
+    before = kernel.ask(SETTLE + PROBE)
+    assert len(nbformat.writes(kernel.notebook)) < 1_000_000
+    if shuffled:
+        cells = list(kernel.code)
+        random.Random(2).shuffle(cells)
+        kernel.run([*cells, kernel.code[-1]])
+        assert kernel.ask(SETTLE + PROBE) == before
+
+
+@pytest.mark.parametrize("name", sorted(SHOWN))
+def test_the_course_runs_twice_in_one_kernel_then_in_any_order(name: str, nowhere: dict[str, str]) -> None:
+    with Kernel(ROOT / f"notebooks/{name}.ipynb", **nowhere) as kernel:
+        run_course(name, kernel, True)
+
+
+@pytest.mark.vm
+def test_hooks_are_swapped_under_linux_own_driver() -> None:
+    with Kernel(ROOT / "notebooks/02-hot-swap.ipynb") as kernel:
+        run_course("02-hot-swap", kernel, False)
+        assert "qemu" in kernel.ask("print(dev.server.client)")
+        kernel.ask("vm.close()")
+
+
 def test_a_kernel_that_ends_leaves_no_socket(nowhere: dict[str, str]) -> None:
     with Kernel(FIRST, **nowhere) as kernel:
         kernel.run(kernel.code[:3])

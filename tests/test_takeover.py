@@ -85,6 +85,18 @@ def test_making_the_instance_again_takes_the_server_over_with_the_guest_attached
     assert dev.server.running
 
 
+def test_a_class_is_not_handed_to_a_device_that_was_replaced(notebook):
+    kept = [notebook["dev"]]
+    kept[0].serve()
+    for answer in range(5, 9):
+        exec(cell(answer=answer) + "dev = Lamp(); dev.serve()", notebook)
+        kept.append(notebook["dev"])
+    exec(cell(answer=9), notebook)
+    notebook["dev"].bar0.CTRL.write(1)
+    assert notebook["dev"].seen == (9, 1)
+    assert [hasattr(device, "seen") for device in kept] == [False] * 4 + [True]
+
+
 def test_hooks_that_cells_set_stay_over_a_class_and_go_with_the_instance(notebook):
     dev = notebook["dev"]
     dev.serve()

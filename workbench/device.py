@@ -228,6 +228,7 @@ class Device:
         for hook in mine:
             self.hooks.set(hook.region, hook.register, hook.index, hook.slot, hook.function)
         older.closed, older.server = True, None
+        _live.discard(older)  # a cell's output may keep it; the class cell is not to hand it the core back
         self.server, server.device = server, self
 
     def swap(self, cls: "type[Device]") -> None:
