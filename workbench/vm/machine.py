@@ -25,10 +25,11 @@ from .agent import Gone, Hung, Restarted
 from .command import Wiring, qemu_command
 from .consoletext import ConsoleText, plugged
 from .debs import Progress as ProgressCall
-from .devices import devices_of, likely_causes, serve_free, suspects
+from .devices import Servable, devices_of, likely_causes, serve_free, suspects
 from .kvm import forget_kvm_failure, kvm_failure, kvm_problem, remember_kvm_failure
 from .process import Process
 from .progress import Progress
+from .slots import Slots
 
 #: Seconds within which a guest under KVM must print something; a healthy one takes less than one.
 KVM_PATIENCE = 12.0
@@ -88,7 +89,7 @@ class VM:
     ) -> None:
         if accel not in ("auto", "kvm", "tcg"):
             raise ValueError(f'accel is "auto", "kvm" or "tcg", not {accel!r}')
-        self.devices, self.memory, self.timeout = devices_of(devices), memory, timeout
+        self._slots, self.memory, self.timeout = Slots(devices_of(devices)), memory, timeout
         for device in self.devices:
             plugged(device, self)
         self.modules = (modules,) if isinstance(modules, str) else tuple(modules)
@@ -100,6 +101,11 @@ class VM:
         self._lock = threading.RLock()
         self._process: Process | None = None
         self._used: str | None = None
+
+    @property
+    def devices(self) -> tuple[Servable, ...]:
+        """The devices that are plugged in."""
+        return self._slots.devices
 
     # --- start ---
 
@@ -158,7 +164,7 @@ class VM:
         note(text) if note else self._progress(text, None)
 
     def _boot(self, qemu: kit.Qemu, guest: kit.Guest, initrd: bytes, accel: str) -> Self:
-        arguments = [word for device in self.devices for word in device.qemu_args(None, PATIENCE)]
+        arguments = self._slots.arguments(PATIENCE)
 
         def command(wiring: Wiring) -> list[str]:
             return qemu_command(
@@ -285,6 +291,46 @@ class VM:
         Raises ImportError without ``pci-workbench[vm]`` and `VmError` when QEMU refuses.
         """
         return self._need().qmp(command, arguments)
+
+    def plug(self, device: object, timeout: float = 30) -> str:
+        """Plug another device in while the guest runs; return its address there ("0000:03:00.0").
+
+        Raises `StateError` when it is in use or no slot is free, `VmError` when QEMU or the guest does not
+        take it within ``timeout`` seconds.
+        """
+        self._need()
+        (new,) = devices_of((device,))
+        serve_free(new, _machines)
+        number = self._slots.take(new)
+        try:
+            properties = self._slots.properties(number, PATIENCE)
+            self.qmp("device_add", **properties)
+        except BaseException:
+            self._slots.leave(number)
+            raise
+        plugged(new, self)
+        address = f"0000:{number:02x}:00.0"
+        tries = max(1, round(timeout * 10))
+        seen = f"n=0; while [ $n -lt {tries} ]; do [ -e /sys/bus/pci/devices/{address} ] && exit; "
+        if self.run(f"{seen} sleep 0.1; n=$((n+1)); done; exit 1", timeout=timeout + GRACE).returncode:
+            raise VmError(f"the guest did not see {new.name} at {address} within {timeout:g} s")
+        return address
+
+    def unplug(self, device: object, timeout: float = 30) -> None:
+        """Unplug a device; its driver in the guest lets go first. The device goes on listening.
+
+        Raises `StateError` when it is not plugged in, `VmError` when the guest does not let it go within
+        ``timeout`` seconds.
+        """
+        self._need()
+        (old,) = devices_of((device,))
+        number = self._slots.find(old)
+        self.qmp("device_del", id=f"wb-device{number}")
+        try:
+            old.serve().wait_listening(timeout)
+        except StateError as error:
+            raise VmError(f"the guest did not let go of {old.name} within {timeout:g} s") from error
+        self._slots.leave(number)
 
     def reboot(self) -> None:
         """Reboot the guest inside the same QEMU and wait until it is up again. Raises `VmError`."""
