@@ -22,7 +22,7 @@ def open_fds() -> int:
 
 
 def sockets(pid: int) -> list[str]:
-    """The files in the private directories of a process's servers."""
+    """The socket files in the private directory of a process's servers."""
     roots = [f"{tempfile.gettempdir()}/workbench-{os.getuid()}"]
     roots += [f"{root}/workbench" for root in [os.environ.get("XDG_RUNTIME_DIR")] if root]
-    return [name for root in roots for name in glob.glob(f"{root}/{pid}-*/*")]
+    return [name for root in roots for name in glob.glob(f"{root}/{pid}-*/*.sock")]

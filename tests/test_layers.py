@@ -25,7 +25,8 @@ ALLOWED: dict[str, set[str]] = {
     "runtime": {"errors"},
     "interrupts": {"engine", "errors", "mistakes"},
     "dma": {"engine", "errors"},
-    "log": {"engine", "errors", "registers", "records"},
+    "log": {"engine", "errors", "registers", "records", "selection"},
+    "selection": {"records", "registers"},
     "records": {"engine", "errors", "fields", "protocol", "registers"},  # of protocol: names alone
     "cells": set(),
     "failures": {"errors"},

@@ -13,11 +13,11 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from .engine import ffi, lib
 from .records import FLAGGED, FLAGS, KINDS, ORIGINS, RECORD, Names, Record, Records
-from .registers import Block, Field, Register
+from .registers import Block
+from .selection import codes_of, moment_of, newest_seconds, touching
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -88,20 +88,20 @@ class LogView:
         records = self.records()
         keep = np.ones(len(records), dtype=bool)
         if kind is not None:
-            keep &= np.isin(records["kind"], _codes(kind, KINDS, "kind"))
+            keep &= np.isin(records["kind"], codes_of(kind, KINDS, "kind"))
         if origin is not None:
-            keep &= np.isin(records["origin"], _codes(origin, ORIGINS, "origin"))
+            keep &= np.isin(records["origin"], codes_of(origin, ORIGINS, "origin"))
         if last is not None:
-            keep &= _newest(records["time"], last)
+            keep &= newest_seconds(records["time"], last)
         if since is not None:
-            keep &= records["time"] >= _time(since)
+            keep &= records["time"] >= moment_of(since)
         if until is not None:
-            keep &= records["time"] <= _time(until)
+            keep &= records["time"] <= moment_of(until)
         if flagged is not None:
             bad = (records["flags"] & FLAGGED != 0) | (records["kind"] == lib.WB_KIND_ERROR)
             keep &= bad == flagged
         if register is not None:
-            keep &= _covers(records, self.names, register)
+            keep &= touching(records, self.names, register)
         return self._view(records[keep])
 
     def _view(self, records: Records) -> "LogView":
@@ -343,60 +343,3 @@ class AccessLog(LogView):
         while not lib.wb_log_wait(self.handle, seen, round(1000 * max(0.0, min(_SLICE, end - monotonic())))):
             if not monotonic() < end:  # so that waiting until NaN ends too
                 raise TimeoutError(f"no such record within {timeout:g} s; log: {self.summary()}")
-
-
-def _codes(wanted: str | Iterable[str], table: Mapping[int, str], what: str) -> list[int]:
-    words = [wanted] if isinstance(wanted, str) else list(wanted)
-    unknown = [word for word in words if word not in table.values()]
-    if unknown:
-        known = ", ".join(table.values())
-        raise ValueError(f"no {what} is called {', '.join(map(repr, unknown))}; there are {known}")
-    return [number for number, name in table.items() if name in words]
-
-
-def _time(moment: int | Record) -> int:
-    return moment.time if isinstance(moment, Record) else max(0, int(moment))
-
-
-def _newest(times: npt.NDArray[np.uint64], last: float) -> npt.NDArray[np.bool_]:
-    """Return which times are at most ``last`` seconds before the newest."""
-    if not last >= 0:
-        raise ValueError(f"last is how many seconds before the newest record, not {last!r}")
-    newest = int(times.max()) if len(times) else 0
-    earliest = newest - int(last * 1e9) if last * 1e9 < newest else 0
-    return np.asarray(times >= np.uint64(earliest))
-
-
-def _covers(records: Records, names: Names, wanted: Any) -> npt.NDArray[np.bool_]:
-    """Return which records touch one of the registers: names, descriptions or bound registers."""
-    chosen = [_place(one) for one in (wanted if _several(wanted) else [wanted])]
-    words = {one for one in chosen if isinstance(one, str)}
-    for word in words:
-        names.check(word)
-    described = [one for one in chosen if isinstance(one, Register)]
-    codes, touches = names.table(records)
-    fits = [
-        bool(words & touch.names) or any(found.register in described for found in touch.located)
-        for touch in touches
-    ]
-    return np.array(fits, dtype=bool)[codes]
-
-
-def _several(wanted: Any) -> bool:
-    # Blocks and arrays of a device can be iterated over, but each is one thing to ask for.
-    return isinstance(wanted, Iterable) and not isinstance(wanted, str) and not hasattr(wanted, "description")
-
-
-def _place(wanted: Any) -> str | Register:
-    """Return the name by which records know it or, for a register's description, itself."""
-    description = getattr(wanted, "description", wanted)
-    if isinstance(description, Field) and wanted is not description:
-        return _place(wanted.register)
-    if isinstance(wanted, str | Register):
-        return wanted
-    if isinstance(description, Register):
-        return str(wanted.name)
-    block = getattr(description, "block", description)  # of a Bar
-    if isinstance(block, Block):
-        return block.name
-    raise TypeError(f"a register is a name, dev.bar0.CTRL, dev.bar0 or several of them, not {wanted!r}")
