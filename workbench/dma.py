@@ -77,7 +77,7 @@ class DmaMemory:
         )
 
     def peek(self, iova: int, size: int) -> bytes:
-        """Copy ``size`` bytes for a display: not logged, bus mastering need not be enabled. Raises DmaError."""
+        """Copy ``size`` bytes for a display: not logged, bus mastering may be off. Raises DmaError."""
         into = ffi.new("uint8_t[]", max(size, 1))
         self._check(lib.wb_dma_peek(self._handle, iova, into, size), "peek at", iova, size)
         return bytes(ffi.buffer(into, size))

@@ -4,12 +4,13 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from lab import until
+from others import Others
 from panel import Panel
 from test_panel import SHOW
 
@@ -52,7 +53,6 @@ class Hammer:
                 stdout=file,
                 cwd=HERE.parents[1],
             )
-        until(lambda: out.stat().st_size, 10, "the guest's first accesses")
 
     def stop(self) -> int:
         """Stop it; return the last value it wrote."""
@@ -71,9 +71,10 @@ class Hammer:
 def hammering(path: str, directory: Path) -> Iterator[Hammer]:
     hammer = Hammer(path, directory / "hammer.txt")
     try:
+        until(lambda: hammer.out.stat().st_size, 30, "the guest's first accesses")
         yield hammer
     finally:
-        if hammer.process.poll() is None and not hammer.process.stdin.closed:
+        if not hammer.process.stdin.closed:
             hammer.stop()
 
 
@@ -92,11 +93,15 @@ def check_traffic(panel: Panel, begin: float, seconds: float) -> None:
     assert "rate exceeded" not in panel.book.lab.log.read_text()
 
 
-def check_trips(panel: Panel, count: int = 15) -> None:
+def measure_trips(panel: Panel, count: int = 15) -> Callable[[], None]:
+    """Press a button often; return what judges the time until it was answered, for the end of a test."""
     panel.tab("Interrupts")
+    others = Others()
     trips = panel.trips('.wb-live [data-act="trigger"]', count)
+    others.share()
     panel.tab("Registers")
-    assert statistics.median(trips) < TRIP, f"{sorted(map(round, trips))} ms"
+    told = f"round trips of {sorted(map(round, trips))} ms"
+    return lambda: others.judge(statistics.median(trips) < TRIP, told)
 
 
 def check_values(panel: Panel, names: list[str]) -> None:
@@ -116,13 +121,13 @@ def test_browser_and_python_agree_after_a_storm_and_buttons_answer_during_it(pan
             seen.add(panel.value("DATA"))
         seconds = (panel.page.evaluate("performance.now()") - begin) / 1000
         check_traffic(panel, begin, seconds)
-        check_trips(panel)
+        judge = measure_trips(panel)
         last = hammer.stop()
     assert len(seen) > 20  # it moved all the time
     panel.expect_value("DATA", last, 2)
     check_values(panel, ["DATA", "R[0]", "R[1]"])
-    writes = int(panel.book.ask("print(dev.log.total)"))
-    assert writes > 20_000
+    assert int(panel.book.ask("print(dev.log.total)")) > 5_000
+    judge()
 
 
 def test_the_panel_stays_alive_while_a_cell_computes(panel, tmp_path):
@@ -136,7 +141,7 @@ def test_the_panel_stays_alive_while_a_cell_computes(panel, tmp_path):
             seen.add(panel.value("DATA"))
         seconds = (panel.page.evaluate("performance.now()") - begin) / 1000
         check_traffic(panel, begin, seconds)
-        check_trips(panel)
+        judge = measure_trips(panel)
         assert panel.page.evaluate("wb.kernel().status") == "busy"
         assert time.monotonic() < begun + 10
         panel.book.wait("wb.kernel().status === 'idle'")
@@ -144,6 +149,7 @@ def test_the_panel_stays_alive_while_a_cell_computes(panel, tmp_path):
     assert len(seen) > 20
     panel.expect_value("DATA", last, 2)
     check_values(panel, ["DATA", "R[0]"])
+    judge()
 
 
 def test_the_panel_costs_the_guest_little(panel, tmp_path):
@@ -153,9 +159,10 @@ def test_the_panel_costs_the_guest_little(panel, tmp_path):
         "() => { wb.panel().content.activeCellIndex = 1;"
         " window.jupyterapp.commands.execute('notebook:clear-cell-output') }"
     )
-    spans = {True: [], False: []}
+    others = Others()
+    spans: list[tuple[float, float]] = []  # without, with, without ...
     with hammering(path, tmp_path) as hammer:
-        for shown in [True, False] * 5:
+        for shown in [False, True] * 6:
             if shown:
                 panel.book.run(1)
                 panel.wait()
@@ -164,15 +171,14 @@ def test_the_panel_costs_the_guest_little(panel, tmp_path):
                 page.wait_for_function("!document.querySelector('.wb-live')")
             begin = time.monotonic() + 0.3
             page.wait_for_timeout(1300)
-            spans[shown].append((begin, time.monotonic()))
+            spans.append((begin, time.monotonic()))
         hammer.stop()
-        rates = {
-            shown: statistics.median(rate for span in times for rate in hammer.rates(*span))
-            for shown, times in spans.items()
-        }
-    cost = 1 - rates[True] / rates[False]
-    print(f"without the panel {rates[False] * 20:.0f} accesses/s, with it {rates[True] * 20:.0f}: {cost:.1%}")
-    assert cost <= COST
+        rates = [statistics.median(hammer.rates(*span)) for span in spans]
+        costs = [1 - shown / bare for bare, shown in zip(rates[::2], rates[1::2], strict=True)]
+        rate, cost = 20 * statistics.median(rates[::2]), statistics.median(costs)
+        told = f"the panel costs {cost:.1%} of {rate:.0f} accesses/s ({', '.join(f'{c:.0%}' for c in costs)})"
+        print(told)
+    others.judge(cost <= COST, told)
 
 
 @pytest.mark.vm
@@ -185,7 +191,7 @@ def test_linux_hammers_through_its_driver_and_the_panel_keeps_up(notebook):
     begin = panel.page.evaluate("performance.now()")
     panel.page.wait_for_timeout(4000)
     check_traffic(panel, begin, 4)
-    check_trips(panel)
+    judge = measure_trips(panel)
     assert int(book.ask("print(dev.log.total)")) - before > 1000
     book.ask("vm.kill()")
     value = int(book.ask("print(int(dev.bar2.IN0_7.value))"))
@@ -193,6 +199,7 @@ def test_linux_hammers_through_its_driver_and_the_panel_keeps_up(notebook):
     reads = int(book.ask("print(len(dev.log.filter(register='IN0_7', kind='read')))"))
     assert reads > 1000
     panel.root.get_by_text(f"{reads:,}" if reads < 100_000 else "M").first.wait_for(timeout=2000)
+    judge()
 
 
 @pytest.mark.slow

@@ -35,7 +35,7 @@ BIG = (
     "        R = wb.Register(0, 32, count=1000, stride=4, LOW=wb.Field(0, 8), HIGH=wb.Field(8, 8))\n"
     "dev = Big()"
 )
-SHOW = 'from workbench.views.widget import live; live(dev, "panel")'
+SHOW = "dev"
 
 
 @pytest.fixture

@@ -229,7 +229,7 @@ class Debs:
         return out
 
     def _explain(self, command: str, out: str) -> DebsError:
-        problems = [line for line in out.splitlines() if line[:2] in ("E:", "W:", "Er")][-8:]
+        problems = [line for line in out.splitlines() if line.startswith(("E:", "Err:"))][-8:]
         hints: tuple[str, ...] = ()
         if re.search(r"No space left|not enough free space", out):
             reason, hints = "the disk is full", ("free some space or set XDG_CACHE_HOME",)

@@ -300,9 +300,9 @@ class VM:
         """
         self._need()
         (new,) = devices_of((device,))
-        serve_free(new, _machines)
         number = self._slots.take(new)
         try:
+            serve_free(new, _machines)
             properties = self._slots.properties(number, PATIENCE)
             self.qmp("device_add", **properties)
         except BaseException:

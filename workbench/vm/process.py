@@ -74,7 +74,7 @@ class Process:
 
     def kvm_problem(self) -> str | None:
         """Return what QEMU says of a KVM that does not work, or None."""
-        found = re.search(r".*(KVM internal error|failed to initialize kvm).*", self.output())
+        found = re.search(r"KVM internal error|.*failed to initialize kvm.*", self.output())
         return None if found is None else found[0].strip()
 
     def qmp(self, command: str, arguments: Mapping[str, object]) -> Any:
