@@ -22,7 +22,7 @@ CELLS = (
 
 
 def sockets(lab: Lab, pid: int) -> list[str]:
-    return glob.glob(f"{lab.root}/runtime/workbench/{pid}-*/*")
+    return glob.glob(f"{lab.root}/runtime/workbench/{pid}-*/*.sock")
 
 
 def check_nothing_is_left(lab: Lab, pid: int, path: str) -> None:

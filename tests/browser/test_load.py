@@ -16,7 +16,7 @@ from test_panel import SHOW
 
 HERE = Path(__file__).parent
 DEVICE = (
-    "import workbench as wb, time\n"
+    "import workbench as wb\n"
     "if 'dev' in globals(): dev.close()\n"
     "class Mill(wb.Device):\n"
     "    id = wb.PciId(vendor=0x1234, device=0x0B12)\n"
@@ -27,7 +27,7 @@ DEVICE = (
     "dev = Mill()\n"
     "print(dev.serve().path)"
 )
-BUSY = "end = time.monotonic() + 10\nwhile time.monotonic() < end: pass"
+BUSY = "while True: pass"
 LINUX = (
     "import workbench as wb\nfrom workbench.devices.gpio_pci_idio_16 import PciIdio16\n"
     "dev = PciIdio16()\nvm = wb.VM(dev, modules=['gpio-pci-idio-16']).start()"
@@ -137,14 +137,13 @@ def test_the_panel_stays_alive_while_a_cell_computes(panel, tmp_path):
         begun = time.monotonic()
         begin = panel.page.evaluate("performance.now()")
         seen = set()
-        while time.monotonic() < begun + 4:
+        while time.monotonic() < begun + 6:
             seen.add(panel.value("DATA"))
         seconds = (panel.page.evaluate("performance.now()") - begin) / 1000
         check_traffic(panel, begin, seconds)
         judge = measure_trips(panel)
         assert panel.page.evaluate("wb.kernel().status") == "busy"
-        assert time.monotonic() < begun + 10
-        panel.book.wait("wb.kernel().status === 'idle'")
+        panel.book.interrupt()
         last = hammer.stop()
     assert len(seen) > 20
     panel.expect_value("DATA", last, 2)
