@@ -150,7 +150,7 @@ SHOWN = {
         "delivered(guest)\nprint": "LOAD is 0 and the interrupt line is up",
         "record.changes": "[(), (), ()]",
         "irq_count": "0 more interrupts, 0 flagged",
-        "step_through(run)": "DONE 1→0",
+        "dev.server.pause()": "DONE 1→0",
         "trace=True": "REGION_WRITE at=bar0+0x8",
     },
 }

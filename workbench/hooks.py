@@ -8,8 +8,6 @@ guest: the stored value is answered, the record is flagged, the traceback is log
 """
 
 import contextlib
-import ctypes
-import difflib
 import logging
 import operator
 import threading
@@ -223,6 +221,8 @@ class Hooks:
         """Return what changed between two revisions as a unified diff; "" if nothing did."""
         one, two = self._revision(name, old), self._revision(name, new)
         titles = (f"rev {old} {one.cell}", f"rev {new} {two.cell}")
+        import difflib
+
         lines = difflib.unified_diff(one.source.splitlines(), two.source.splitlines(), *titles, lineterm="")
         return "\n".join(lines)
 
@@ -318,6 +318,8 @@ class Hooks:
         hook = self.stalls.running
         if hook is None:
             raise StateError("no hook runs now")
+        import ctypes  # here, because importing the package should be quick
+
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(self._thread), ctypes.py_object(HookSkippedError)
         )

@@ -9,7 +9,6 @@ import contextlib
 import fcntl
 import os
 import re
-import secrets
 import socket
 import stat
 import sys
@@ -59,7 +58,7 @@ class SocketDirectory:
                 cls._owner != os.getpid()
             ):  # a forked child makes its own; the parent's lock is not its business
                 cls._path, cls._users, cls._owner = None, 0, os.getpid()
-                cls._name = f"{os.getpid()}-{secrets.token_hex(4)}"
+                cls._name = f"{os.getpid()}-{os.urandom(4).hex()}"
             if cls._path is None:
                 cls._make(runtime_base())
             cls._users += 1
