@@ -4,7 +4,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 # What `make lab` opens, and more arguments for JupyterLab: make lab LAB_ARGS="--no-browser --port 8899".
-LAB_ARGS ?= notebooks/01-first-device.ipynb
+LAB_ARGS ?= notebooks/00-tour.ipynb
 TEST_ARGS ?=
 BIN := $(VENV)/bin
 BOOTSTRAP := workbench/vm/bootstrap.py

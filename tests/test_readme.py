@@ -31,14 +31,24 @@ def test_the_first_device_can_be_typed_in():
 
 @pytest.mark.vm
 @pytest.mark.timeout(120)
-def test_a_vm_is_attached_in_two_lines(capsys):
-    (attach,) = [block for block in BLOCKS if "wb.VM" in block]
-    names = run([BLOCKS[0], attach])
+def test_all_of_it_runs_in_its_own_order_with_a_vm_in_the_end(capsys):
+    names = run(BLOCKS)
     names["dev"].close()
     assert "[1234:0b11]" in capsys.readouterr().out
+    assert names["guest"].closed
+    assert not names["dev"].hooks.failures
 
 
 def test_the_readme_names_every_command_there_is():
     text = README.read_text()
     assert all(f"make {target}" in text for target in ("lab", "test", "demo"))
     assert wb.doctor.__name__ in text
+    assert "workbench serve devices/gpio_pci_idio_16.py" in text
+
+
+@pytest.mark.parametrize("path", [README, README.parent / "notebooks/README.md"], ids=["README", "notebooks"])
+def test_what_it_links_to_is_there_and_small(path):
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", path.read_text()) if "://" not in link]
+    files = [path.parent / link for link in links]
+    assert [str(file) for file in files if not file.is_file()] == []
+    assert [file.name for file in files if file.suffix == ".png" and file.stat().st_size > 120_000] == []
