@@ -8,6 +8,7 @@ listens (a script, nbclient) ``live()`` gives the static view alone and starts n
 import json
 import os
 from collections.abc import Mapping
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -50,21 +51,30 @@ class LiveView(anywidget.AnyWidget):
     device_layout = traitlets.Dict().tag(sync=True)
 
     def __init__(self, hub: Hub, kind: str, options: Mapping[str, Any]) -> None:
-        self._hub = hub
+        self._hub, self._heard = hub, copy_context()
         super().__init__(kind=kind, options=dict(options), device_layout=hub.join(self))
         self.comm.on_close(lambda message: hub.leave(self))
 
     def _handle_msg(self, msg: dict[str, Any]) -> None:
         """Hear the browser, on the thread of its message; each page has a session of its own."""
+        self._heard = copy_context()
         data = msg["content"]["data"]
         if data.get("method") == "custom":
             self._hub.receive(self, data.get("content") or {}, str(msg["header"].get("session", "")))
         else:
             super()._handle_msg(msg)
 
+    # The kernel takes a comm's next message to the (sub)shell in whose context somebody sent on it last, and a
+    # thread of ours counts as the running cell: buttons would wait for its end. So what is sent is sent in the
+    # context of what was heard.
+
+    def send(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
+        """Send a custom message to every page, from any thread."""
+        self._heard.copy().run(super().send, content, buffers)
+
     def set_layout(self, layout: dict[str, Any]) -> None:
         """Tell the browser how the device is described now."""
-        self.device_layout = layout
+        self._heard.copy().run(setattr, self, "device_layout", layout)
 
     def close(self) -> None:
         """End the view, in every page."""
