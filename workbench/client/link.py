@@ -73,6 +73,8 @@ class Link:
             reason = f"busy for {timeout} s" if error.errno == errno.EAGAIN else error.strerror or error
             text = f"nobody serves {self.path}: {reason}"
             raise ProtocolError(text, error.errno or 0) from None
+        # A forgotten link is part of a cycle: the socket must not be the first of it to be finalized.
+        weakref.finalize(self, self._socket.close).atexit = False
 
     @property
     def closed(self) -> bool:
