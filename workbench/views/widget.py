@@ -64,9 +64,9 @@ class LiveView(anywidget.AnyWidget):
         else:
             super()._handle_msg(msg)
 
-    # The kernel takes a comm's next message to the (sub)shell in whose context somebody sent on it last, and a
-    # thread of ours counts as the running cell: buttons would wait for its end. So what is sent is sent in the
-    # context of what was heard.
+    # The kernel takes a comm's next message to the (sub)shell in whose context somebody sent on it last, and
+    # a thread of ours counts as the running cell: buttons would wait for its end. So what is sent is sent in
+    # the context of what was heard.
 
     def send(self, content: dict[str, Any], buffers: list[bytes] | None = None) -> None:
         """Send a custom message to every page, from any thread."""
