@@ -32,6 +32,7 @@ HELPERS = """
 window.wb = {
   sent: [],                                             // [ms, bytes] of every comm message from the kernel
   streams: [],                                          // all that anybody printed, the server's warnings too
+  running: 0,                                           // cells; the kernel's state tells of subshells too
   states: [],                                           // the kernel's, one after another
   panel() { return window.jupyterapp?.shell.currentWidget },
   kernel() { return this.panel()?.sessionContext.session?.kernel },
@@ -57,7 +58,8 @@ window.wb = {
     const panel = this.panel();
     panel.content.activeCellIndex = n;
     panel.content.deselectAll();
-    await window.jupyterapp.commands.execute('notebook:run-cell');
+    this.running += 1;
+    try { await window.jupyterapp.commands.execute('notebook:run-cell'); } finally { this.running -= 1; }
   },
   async trip(selector) {                                // ms from a click to the kernel's answer
     const since = performance.now();
@@ -229,7 +231,7 @@ class Notebook:
     def start(self, n: int) -> None:
         """Run a cell and do not wait for its end."""
         self.page.evaluate("n => { wb.run(n) }", n)
-        self.wait("wb.kernel().status === 'busy'")
+        self.wait("wb.running && wb.kernel().status === 'busy'")
 
     def run_all(self) -> None:
         """Run all cells, as the menu's entry does, and wait for their end."""
@@ -238,7 +240,7 @@ class Notebook:
     def interrupt(self) -> None:
         """Interrupt the cell that runs and wait for the kernel to be idle."""
         self.page.evaluate("() => wb.kernel().interrupt()")
-        self.wait("wb.kernel().status === 'idle'")
+        self.wait("!wb.running")
 
     def outputs(self, n: int) -> list[dict[str, Any]]:
         """Return a cell's outputs as the notebook will save them."""
