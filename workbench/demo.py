@@ -44,6 +44,7 @@ def main() -> int:
             inputs = _software_story(card.connect())
         else:
             inputs = _linux_story(card)
+            card.server.wait_listening()  # the last writes are posted: they come before the end does
         _show(card)
     return 0 if inputs == "000111000111" else 1
 

@@ -26,6 +26,13 @@ def boot(*devices):
     return wb.VM(*devices, modules=MODULES, accel="tcg")
 
 
+def write(card, vm, n, value):
+    """Set an output; QEMU posts the write, so it may come after the command has ended."""
+    since = card.log.total
+    vm.run(WRITE.format(n=n, value=value), check=True)
+    card.log.wait(register="OUT0_7" if n < 8 else "OUT8_15", kind="write", since=since)
+
+
 def read_inputs(vm, times=12):
     loop = f"{EXPORT}; n=0; while [ $n -lt {times} ]; do {READ}; n=$((n+1)); done"
     return vm.run(loop, check=True).stdout.split()
@@ -36,9 +43,9 @@ def test_linux_drives_the_card_and_the_log_shows_it_by_name(card):
         assert "Device [494f:0dc8]\n\tKernel driver in use: pci-idio-16" in vm.run("lspci -nnk").stdout
         assert read_inputs(vm) == list("000111000111")
         for n in range(16):
-            vm.run(WRITE.format(n=n, value=1), check=True)
+            write(card, vm, n, 1)
             assert card.bar2.OUT8_15.value << 8 | card.bar2.OUT0_7.value == (1 << n + 1) - 1
-        vm.run(WRITE.format(n=9, value=0), check=True)
+        write(card, vm, 9, 0)
         assert (card.bar2.OUT0_7, card.bar2.OUT8_15) == (0xFF, 0xFD)
     reads = card.log.filter(register="IN0_7", kind="read", origin="guest")
     assert [record.value & 1 for record in reads] == [0, 0, 0, 1, 1, 1] * 2
@@ -53,7 +60,7 @@ def test_linux_drives_the_card_and_the_log_shows_it_by_name(card):
 
 def test_the_device_survives_a_qemu_that_is_killed_and_a_guest_that_reboots(card):
     with boot(card) as vm:
-        vm.run(WRITE.format(n=3, value=1), check=True)
+        write(card, vm, 3, 1)
         vm.kill()
     card.server.wait_listening()
     assert card.bar2.OUT0_7 == 0x08  # the state stays when a client goes
@@ -108,7 +115,7 @@ def test_a_card_in_a_vm_is_refused_to_a_second_one_and_reset_with_the_machine(ca
         with pytest.raises(wb.StateError, match="PciIdio16 is in use by another VM of this process"):
             boot(card).start()
         assert "BAR 2: Memory at" in vm.run("lspci -v -d 494f:").stdout
-        vm.run(WRITE.format(n=3, value=1), check=True)
+        write(card, vm, 3, 1)
         vm.reset()
         assert card.bar2.OUT0_7 == 0
         assert read_inputs(vm) == list("000111000111")
@@ -126,6 +133,9 @@ def test_a_paused_card_is_named_when_the_boot_takes_too_long(card):
 def test_two_cards_in_one_machine():
     with PciIdio16("left") as left, PciIdio16("right") as right, boot(left, right) as vm:
         vm.run("cd /sys/class/gpio; echo 512 > export; echo 1 > OUT0/value", check=True)
+        vm.close()
+        for card in (left, right):
+            card.server.wait_listening()
         assert sorted([left.bar2.OUT0_7.value, right.bar2.OUT0_7.value]) == [0, 1]
 
 
