@@ -74,7 +74,7 @@ class Link:
             text = f"nobody serves {self.path}: {reason}"
             raise ProtocolError(text, error.errno or 0) from None
         # A forgotten link is part of a cycle: the socket must not be the first of it to be finalized.
-        weakref.finalize(self, self._socket.close).atexit = False
+        weakref.finalize(self, _abandon, self._socket).atexit = False
 
     @property
     def closed(self) -> bool:
@@ -288,6 +288,11 @@ def _hang_up(connection: socket.socket) -> None:
     # Wakes every thread of ours that waits for the socket, before its number can be reused.
     with contextlib.suppress(OSError):
         connection.shutdown(socket.SHUT_RDWR)
+
+
+def _abandon(connection: socket.socket) -> None:
+    _hang_up(connection)
+    connection.close()
 
 
 def _fds_in(parts: Sequence[Any]) -> Iterator[int]:
