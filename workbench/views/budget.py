@@ -10,7 +10,7 @@ ANSWERS = 12  #: and answers at most: somebody who floods the kernel with clicks
 PERIOD = 0.05  #: seconds between two frames of one view
 LATE = 2.0  #: seconds after which a frame that is not acknowledged counts as late
 SLOW_PERIOD = 0.5  #: seconds between frames to a view that is late
-IN_FLIGHT = 6  #: frames not acknowledged yet, at most, before waiting for one
+IN_FLIGHT = 12  #: frames not acknowledged yet, at most, before waiting for one
 
 
 class Budget:

@@ -28,7 +28,7 @@ Browser to kernel (custom messages)::
 
     {"type": "hello"}                                     a view was rendered: send everything
     {"type": "want", "visible": true, "feeds": {NAME: PARAMETERS, ...}}   the whole wish, replaces the last
-    {"type": "ack", "seq": 17}
+    {"type": "ack", "seq": 17}                            drawn, and all before it; every 0.4 s at most
     {"type": "do", "id": 5, "action": NAME, ...}          answered by {"type": "done", "id": 5, "ok": true,
     "text": ""}
 

@@ -7,6 +7,7 @@
 
 const LINK_BEAT_MS = 10000; // a wish is repeated, so that the kernel can forget tabs that died
 const LINK_LATE_MS = 600000; // a cell may compute for minutes, and the kernel does what was asked when it ends
+const LINK_ACK_MS = 400; // the kernel waits after 12 frames not acknowledged, 600 ms at its highest rate
 const LINK_WANT_MS = 60; // a wish that changes with every wheel tick is sent this often at most
 
 /** The links of one model: a widget displayed twice in a page is one comm with one wish. @type {WeakMap<Object, Set<Link>>} */
@@ -90,6 +91,7 @@ class Link {
   destroy() {
     clearInterval(this.beat);
     clearTimeout(this.timer);
+    clearTimeout(this.acking);
     this.visible = false;
     this.peers.delete(this);
     this.model.off("msg:custom", this.receive);
@@ -133,11 +135,20 @@ class Link {
     if ([...this.peers][0] === this) this.#ack(message.seq);
   }
 
-  /** Acknowledge after the page had time to draw, so that a slow page is sent less. */
+  /**
+   * Acknowledge what was drawn, a few frames together: to the kernel's host page each message is a request, with a
+   * busy and an idle state that it shows, and that costs more than our frame.
+   */
   #ack(seq) {
-    const send = () => this.#send({ type: "ack", seq });
-    if (document.visibilityState === "hidden") send();
-    else requestAnimationFrame(() => setTimeout(send, 0));
+    this.drawn = seq;
+    this.acking ||= setTimeout(() => {
+      const send = () => {
+        this.acking = 0;
+        this.#send({ type: "ack", seq: this.drawn });
+      };
+      if (document.visibilityState === "hidden") send();
+      else requestAnimationFrame(() => setTimeout(send, 0));
+    }, LINK_ACK_MS);
   }
 
   #settle(id, answer) {

@@ -212,6 +212,7 @@ function watchVisible(el, changed) {
 }
 
 const FLASH_MOST = 32; // elements that may fade at once: each costs style and paint in every frame
+const FLASH_OFTEN_MS = 300; // two changes closer than this
 let flashing = 0;
 
 /** Make an element glow once (style.css); with reduced motion it carries a still mark for a second. Two equal
@@ -219,7 +220,10 @@ let flashing = 0;
  * change, they glow without fading. */
 function flash(el) {
   if (!el.wbFlash) flashing += 1;
-  const still = flashing > FLASH_MOST;
+  const now = performance.now();
+  // What changes all the time does not glow and fade, it is marked: an animation that never ends costs a core's fifth.
+  const still = flashing > FLASH_MOST || now - (el.wbFlashed ?? -FLASH_OFTEN_MS) < FLASH_OFTEN_MS;
+  el.wbFlashed = now;
   const again = el.classList.contains("wb-flash-a");
   el.classList.toggle("wb-flash-a", !still && !again);
   el.classList.toggle("wb-flash-b", !still && again);
