@@ -14,7 +14,7 @@ from sample import Sample
 from view_kit import Page, page_on
 
 import workbench as wb
-from workbench.views.budget import ANSWERS, FRAMES, MESSAGES, Budget, Pace
+from workbench.views.budget import ANSWERS, FRAMES, IN_FLIGHT, MESSAGES, Budget, Pace
 from workbench.views.flusher import NAME, flusher
 from workbench.views.hub import Hub, hub_of
 
