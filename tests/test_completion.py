@@ -28,8 +28,9 @@ def lamp() -> Iterator[Lamp]:
 
 @pytest.fixture(scope="module")
 def complete() -> Any:
-    completer = pytest.importorskip("IPython.core.completer")
-    shell = pytest.importorskip("IPython.core.interactiveshell").InteractiveShell()
+    from IPython.core import completer, interactiveshell
+
+    shell = interactiveshell.InteractiveShell()
 
     def offered(device: wb.Device, text: str, jedi: bool) -> set[str]:
         shell.user_ns["dev"] = device

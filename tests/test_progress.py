@@ -64,7 +64,6 @@ print("".join(output["text"] for output in notebook.cells[0].outputs), end="")
 
 @pytest.mark.slow
 def test_a_notebook_that_runs_without_a_person_gets_one_plain_line_a_step() -> None:
-    pytest.importorskip("nbclient")
     env = {name: value for name, value in os.environ.items() if name != "PYTEST_CURRENT_TEST"}
     done = subprocess.run(
         [sys.executable, "-c", NOTEBOOK], env=env, capture_output=True, text=True, check=False
