@@ -7,6 +7,8 @@ VENV ?= .venv
 LAB_ARGS ?= notebooks/00-tour.ipynb
 TEST_ARGS ?=
 BIN := $(VENV)/bin
+PYTEST := $(BIN)/python -m pytest
+BESIDE := -n 2 --dist loadfile
 BOOTSTRAP := workbench/vm/bootstrap.py
 STAMP := $(VENV)/setup.stamp
 BUILT_FROM := pyproject.toml $(BOOTSTRAP) workbench/vm/debs.py workbench/engine/build.py \
@@ -23,14 +25,15 @@ $(STAMP): $(BUILT_FROM)
 lab: setup
 	$(BIN)/jupyter lab --ServerApp.root_dir=. $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
-# The quick tests first: who breaks one need not wait for the machines.
+# The quick tests first: who breaks one need not wait for the machines. What measures speed comes last, alone.
 test: setup
-	$(BIN)/python -m pytest -m "not vm and not slow and not browser" $(TEST_ARGS)
-	$(BIN)/python -m pytest -m "slow and not vm and not browser" $(TEST_ARGS)
+	$(PYTEST) $(BESIDE) -m "not slow and not vm and not browser and not alone" $(TEST_ARGS)
+	$(PYTEST) $(BESIDE) -m "slow and not vm and not browser and not alone" $(TEST_ARGS)
 	-$(BIN)/workbench fetch
-	$(BIN)/python -m pytest -m "vm and not browser" $(TEST_ARGS)
+	$(PYTEST) $(BESIDE) -m "vm and not browser and not alone" $(TEST_ARGS)
 	-$(BIN)/python tests/browser/chromium.py
-	$(BIN)/python -m pytest -m browser $(TEST_ARGS)
+	$(PYTEST) $(BESIDE) -m "browser and not alone" $(TEST_ARGS)
+	$(PYTEST) -m alone $(TEST_ARGS)
 
 demo: setup
 	$(BIN)/workbench demo

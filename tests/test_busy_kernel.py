@@ -77,6 +77,7 @@ def measure(guest, offset, busy):
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 @pytest.mark.skipif(
     len(os.sched_getaffinity(0)) < 2, reason="with one core a busy cell shares it with the guest"
 )

@@ -90,6 +90,7 @@ def test_a_reloaded_page_is_sent_everything(end: FrontEnd) -> None:
         assert end.frames("registers")[0][1]["feeds"]["registers"]["count"] == 101
 
 
+@pytest.mark.alone
 def test_a_cell_that_computes_leaves_views_alive_and_messages_few(end: FrontEnd) -> None:
     subshells = end.open_subshell()
     comm = end.show("dev.bar0.view()")
@@ -110,7 +111,9 @@ def test_a_cell_that_computes_leaves_views_alive_and_messages_few(end: FrontEnd)
     worst = max(sum(at <= other < at + 0.95 for other in times) for at in times)
     assert worst <= 24
     assert len(times) > 10
-    assert trips or not subshells  # buttons are answered while the cell computes
+    assert (
+        not subshells or sorted(trips)[len(trips) // 2] < 0.15
+    )  # buttons are answered while the cell computes
     last = end.ask("print(last)")
     end.until(lambda: value(end, 1) == last)
 

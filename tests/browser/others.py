@@ -6,6 +6,8 @@ import time
 import psutil
 import pytest
 
+BUSY = 0.15  #: of all cores
+
 
 class Others:
     """Measures from its creation to the first ``share()``: what processes not ours took, 0 to 1."""
@@ -23,16 +25,12 @@ class Others:
         return self._share
 
     def judge(self, good: bool, told: str) -> None:
-        """Tell a figure of speed; where its bound is missed the test counts as an expected failure.
-
-        A suite cannot prove speed on a machine that it shares: with WORKBENCH_JUDGE=1, on a quiet one, the
-        bound is asserted.
-        """
-        print(f"{told}; others used {self.share():.0%} of this machine")
-        if os.environ.get("WORKBENCH_JUDGE"):
-            assert good, told
-        elif not good:
-            pytest.xfail(f"the bound on speed does not hold here: {told}")
+        """Assert a bound on speed; where it was missed while others used the machine, nothing is shown."""
+        share = self.share()
+        print(f"{told}; others used {share:.0%} of this machine")
+        if not good and share > BUSY:
+            pytest.xfail(f"others used {share:.0%} of this machine: {told}")
+        assert good, told
 
 
 def _all() -> float:

@@ -49,6 +49,7 @@ def panel(notebook):
     return shown
 
 
+@pytest.mark.alone
 def test_the_panel_appears_within_two_seconds_and_follows_the_guest(panel):
     assert panel.appeared < 2
     expect(panel.root).to_contain_text("attached")
@@ -219,6 +220,7 @@ def test_the_saved_notebook_is_small_and_readable_without_a_kernel(panel):
     assert "application/vnd.jupyter.widget-view+json" in bundle
 
 
+@pytest.mark.alone
 def test_a_thousand_registers_scroll_smoothly(notebook):
     book = notebook(BIG, SHOW)
     book.run(0, 1)
