@@ -96,6 +96,16 @@ def test_values_and_counts_of_odd_registers_are_right() -> None:
             assert found[look.table.numbers[register.name]][1] == register.value, register.name
 
 
+def test_a_poke_of_shared_bytes_belongs_to_the_register_that_was_poked() -> None:
+    with Odd() as odd:
+        table = RegisterTable(odd)
+        odd.bar0.THR = 1
+        odd.bar0.RBR = 2
+        places, besides = table.places(odd.log.records(), odd.log.names)
+        assert [table.label(place) for place in places] == ["bar0.THR", "bar0.RBR"]
+        assert besides == []
+
+
 def test_a_ring_that_was_overrun_is_counted(look: Look) -> None:
     with Sample(log_records=256) as small:
         look = Look(small)

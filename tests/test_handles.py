@@ -61,6 +61,8 @@ def test_a_read_only_and_a_write_only_register_share_an_offset(lamp):
     lamp.bar0.RX = 0x22
     lamp.bar0.TX = 0x66
     assert (lamp.bar0.RX.value, lamp.bar0.TX.value) == (0x22, 0x66)
+    assert [record.register for record in lamp.log[-2:]] == ["bar0.RX", "bar0.TX"]
+    assert [hex(record.value) for record in lamp.log.filter(register="TX", kind="poke")] == ["0x66"]
 
 
 def test_enum_names_go_in_and_come_out(lamp):

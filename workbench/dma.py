@@ -10,18 +10,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .engine import ffi, lib
-from .errors import DmaError
+from .errors import DMA_REASONS, DmaError
 
 __all__ = ["DmaMemory", "DmaRegion"]
-
-REASONS = {
-    errno.EACCES: "the guest has not enabled bus mastering (COMMAND bit 2)",
-    errno.EFAULT: "the guest has mapped no memory there",
-    errno.EPERM: "the guest mapped that range read-only",
-    errno.ENXIO: "that range came without a file descriptor: start QEMU with shared memory "
-    "(-object memory-backend-memfd,share=on; see dev.qemu_args())",
-    errno.EIO: "the file behind it was truncated by its owner",
-}
 
 
 class DmaRegion(NamedTuple):
@@ -90,7 +81,7 @@ class DmaMemory:
     @staticmethod
     def _check(result: int, verb: str, iova: int, size: int) -> None:
         if result < 0:
-            reason = REASONS.get(-result, errno.errorcode.get(-result, str(-result)))
+            _, reason = DMA_REASONS.get(-result, ("", errno.errorcode.get(-result, str(-result))))
             raise DmaError(-result, f"cannot {verb} {size} bytes at IOVA {iova:#x}: {reason}")
 
     def __repr__(self) -> str:

@@ -13,9 +13,11 @@
 A guest's mistake never raises in a cell: it becomes an error reply and a log record.
 """
 
+import errno
 from collections.abc import Sequence
 
 __all__ = [
+    "DMA_REASONS",
     "DescriptionError",
     "DmaError",
     "HookError",
@@ -53,6 +55,20 @@ class ProtocolError(WorkbenchError, ConnectionError):
 
 class DmaError(WorkbenchError, OSError):
     """Guest memory cannot be reached: not mapped, read-only, without a file, or bus master is off."""
+
+
+#: Why guest memory cannot be reached, by the engine's errno: in a line of the log, and at length.
+DMA_REASONS = {
+    errno.EACCES: ("bus master is off", "the guest has not enabled bus mastering (COMMAND bit 2)"),
+    errno.EFAULT: ("not mapped", "the guest has mapped no memory there"),
+    errno.EPERM: ("mapped read-only", "the guest mapped that range read-only"),
+    errno.ENXIO: (
+        "mapped without a file",
+        "that range came without a file descriptor: start QEMU with shared memory "
+        "(-object memory-backend-memfd,share=on; see dev.qemu_args())",
+    ),
+    errno.EIO: ("its file was truncated", "the file behind it was truncated by its owner"),
+}
 
 
 class HookError(WorkbenchError, RuntimeError):

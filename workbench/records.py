@@ -16,12 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from .engine import ffi, lib
+from .errors import DMA_REASONS
 from .fields import Field, spell
 from .protocol import IRQ_NAMES, REGION_NAMES, command_name, irq_name, region_name
 from .registers import Block, Located, Register
 
 __all__ = [
     "FLAGGED", "FLAGS", "KINDS", "ORIGINS", "RECORD", "Names", "Record", "Records", "data_size", "duration",
+    "kind_of_touch", "vector_name",
 ]  # fmt: skip
 
 Records = npt.NDArray[np.void]  #: a structured array of RECORD
@@ -30,7 +32,7 @@ Records = npt.NDArray[np.void]  #: a structured array of RECORD
 RECORD = np.dtype(
     [(name, "<u8") for name in ("seq", "time", "offset", "value", "old", "now")]
     + [("latency", "<u4"), ("size", "<u4"), ("revision", "<u2"), ("flags", "<u2")]
-    + [(name, "u1") for name in ("kind", "origin", "region", "spare")]
+    + [(name, "u1") for name in ("kind", "origin", "region", "plane")]
 )
 
 
@@ -54,13 +56,6 @@ _MARKS = {
     "unmapped": "unmapped address",
     "violation": "writes read-only or reserved bits",
     "hook_failed": "hook raised",
-}
-_REASONS = {  # why guest memory could not be reached, by the engine's errno
-    errno.EACCES: "bus master is off",
-    errno.EFAULT: "not mapped",
-    errno.EPERM: "mapped read-only",
-    errno.ENXIO: "mapped without a file",
-    errno.EIO: "its file was truncated",
 }
 _TOUCHES = (lib.WB_KIND_READ, lib.WB_KIND_WRITE, lib.WB_KIND_POKE, lib.WB_KIND_SWAP)
 _IRQS = (lib.WB_KIND_IRQ, lib.WB_KIND_UNMASK)
@@ -112,23 +107,24 @@ class Names:
 
     def table(self, records: Records) -> tuple[npt.NDArray[np.intp], list[Touch]]:
         """Return the distinct places of the records, and for each record the number of its place."""
-        named = np.isin(records["kind"], _TOUCHES + _IRQS)
+        kind = np.where(records["plane"], lib.WB_KIND_WRITE, records["kind"])
+        named = np.isin(kind, _TOUCHES + _IRQS)
         where = np.where(named, records["offset"], 0).astype(np.uint64)
         if len(where) and int(where.max()) >= 1 << 31:
             where = np.unique(where, return_inverse=True)[1].astype(np.uint64)
-        touching = np.isin(records["kind"], _TOUCHES)
+        touching = np.isin(kind, _TOUCHES)
         size = np.where(touching, records["size"], 0).astype(np.uint64)
         # 4 bits of kind, 8 of region, 21 of size (at most 1 MiB), and the rest is the offset or its number.
         key = (where << 33) | (size << 12) | (records["region"].astype(np.uint64) << 4)
-        key |= records["kind"].astype(np.uint64)
+        key |= kind.astype(np.uint64)
         _, first, codes = np.unique(key, return_index=True, return_inverse=True)
-        rows = records[["kind", "region", "offset", "size"]][first].tolist()
-        return codes, [self.touch(*row) for row in rows]
+        rows = records[["plane", "kind", "region", "offset", "size"]][first].tolist()
+        return codes, [self.touch(kind_of_touch(*row[:2]), *row[2:]) for row in rows]
 
     def _resolve(self, kind: int, region: int, offset: int, size: int) -> Touch:
         if kind in _IRQS:
             index = irq_name(offset >> 16)
-            vector = index if index == "INTx" else f"{index}[{offset & 0xFFFF}]"
+            vector = vector_name(offset >> 16, offset & 0xFFFF)
             names = {index, vector}
             return Touch(f"irq.{vector}", frozenset({"irq", *names, *(f"irq.{text}" for text in names)}))
         if kind not in _TOUCHES:
@@ -143,6 +139,17 @@ class Names:
         names = {_join(elements), *elements, *(found.register.name for found in located)}
         full = {f"{name}.{text}" for text in names}
         return Touch(f"{name}.{_join(elements)}", frozenset({name} | names | full), located)
+
+
+def vector_name(index: int, vector: int) -> str:
+    """Return the name of a vector of an interrupt index: ``INTx``, ``MSI[2]`` ..."""
+    name = irq_name(index)
+    return name if name == "INTx" else f"{name}[{vector}]"
+
+
+def kind_of_touch(plane: int, kind: int) -> int:
+    """Return the kind that finds a record's registers: a poke of the latch meets those that a write does."""
+    return lib.WB_KIND_WRITE if plane else kind
 
 
 def _described(blocks: Mapping[int, Block]) -> Iterator[str]:
@@ -191,8 +198,8 @@ class Record:
     @classmethod
     def decode(cls, row: tuple[Any, ...], names: Names, epoch: int) -> "Record":
         """Return the record for one row of a RECORD array, given as a tuple."""
-        seq, time, offset, value, old, now, latency, size, revision, bits, kind, origin, region, _ = row
-        touch = names.touch(kind, region, offset, size)
+        seq, time, offset, value, old, now, latency, size, revision, bits, kind, origin, region, plane = row
+        touch = names.touch(kind_of_touch(plane, kind), region, offset, size)
         changes: tuple[str, ...] = ()
         if kind in _TOUCHES and kind != lib.WB_KIND_SWAP:
             changes = _changes(touch, offset, size, old, now)
@@ -220,7 +227,7 @@ class Record:
         said = [text for name, text in _MARKS.items() if name in self.flags]
         if "refused" in self.flags:
             code = errno.errorcode.get(self.value, f"errno {self.value}")
-            reason = _REASONS.get(self.value)
+            reason, _ = DMA_REASONS.get(self.value, ("", ""))
             said.append(f"refused: {reason} ({code})" if reason else f"refused: {code}")
         return "! " + ", ".join(said) if said else ""
 

@@ -199,7 +199,7 @@ int wb_region_poke(wb_device *device, uint32_t region, uint32_t plane, uint64_t 
         return result;
     *record = (wb_record){
         .time = wb_clock(), .kind = WB_KIND_POKE, .origin = (uint8_t)origin, .region = (uint8_t)region,
-        .offset = offset, .size = size, .value = value & mask & size_mask(size),
+        .offset = offset, .size = size, .value = value & mask & size_mask(size), .plane = (uint8_t)plane,
     };
     wb_lock(device);
     program_page(access.region, offset);
@@ -425,53 +425,45 @@ static inline void breathe(struct access *access, uint64_t offset)
     }
 }
 
-int wb_region_read(wb_device *device, uint32_t region, uint64_t offset, uint8_t *bytes,
-                   uint32_t size, uint32_t origin)
+/* The access in chunks; of `out` (a read) and `in` (a write) the other is NULL. */
+static inline int carry_out(wb_device *device, uint32_t region, uint64_t offset, uint8_t *out,
+                            const uint8_t *in, uint32_t size, uint32_t origin)
 {
     struct access access = {.device = device};
-    int result = begin(&access, WB_KIND_READ, region, offset, size, origin);
+    int result = begin(&access, out ? WB_KIND_READ : WB_KIND_WRITE, region, offset, size, origin);
 
     if (result || !size)
         return result;
     wb_lock(device);
     for (uint32_t done = 0, n; done < size; done += n) {
         uint64_t at = offset + done;
+        int programmed;
 
         n = chunk_size(size, at, size - done);
         breathe(&access, at);
-        if (chunk_programmed(access.region, at, n)) {
-            read_chunk(&access, at, bytes + done, n);
-            continue;
-        }
-        if (size > 8)
+        programmed = chunk_programmed(access.region, at, n);
+        if (!programmed && size > 8)
             n = (uint32_t)to_page_end(at, size - done);
-        memset(bytes + done, 0, n);
+        if (!programmed && out)
+            memset(out + done, 0, n);
+        else if (programmed && out)
+            read_chunk(&access, at, out + done, n);
+        else if (programmed)
+            write_chunk(&access, at, in + done, n);
     }
-    finish_locked(&access, bytes);
+    finish_locked(&access, out ? out : in);
     wb_unlock(device);
     return 0;
+}
+
+int wb_region_read(wb_device *device, uint32_t region, uint64_t offset, uint8_t *bytes,
+                   uint32_t size, uint32_t origin)
+{
+    return carry_out(device, region, offset, bytes, NULL, size, origin);
 }
 
 int wb_region_write(wb_device *device, uint32_t region, uint64_t offset, const uint8_t *bytes,
                     uint32_t size, uint32_t origin)
 {
-    struct access access = {.device = device};
-    int result = begin(&access, WB_KIND_WRITE, region, offset, size, origin);
-
-    if (result || !size)
-        return result;
-    wb_lock(device);
-    for (uint32_t done = 0, n; done < size; done += n) {
-        uint64_t at = offset + done;
-
-        n = chunk_size(size, at, size - done);
-        breathe(&access, at);
-        if (chunk_programmed(access.region, at, n))
-            write_chunk(&access, at, bytes + done, n);
-        else if (size > 8)
-            n = (uint32_t)to_page_end(at, size - done);
-    }
-    finish_locked(&access, bytes);
-    wb_unlock(device);
-    return 0;
+    return carry_out(device, region, offset, NULL, bytes, size, origin);
 }

@@ -111,7 +111,7 @@ typedef struct {
     uint8_t kind;           /* enum wb_kind */
     uint8_t origin;         /* enum wb_origin */
     uint8_t region;         /* enum wb_region_index; 255: none */
-    uint8_t spare;
+    uint8_t plane;          /* poke: WB_VALUE or WB_LATCH, whichever it stored into; others: 0 */
 } wb_record;
 
 /* ---- upcalls ---- */
@@ -257,9 +257,9 @@ int wb_dma_unmap(wb_device *device, uint64_t iova, uint64_t size, int all);
  */
 int wb_dma_read(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size, uint32_t origin);
 int wb_dma_write(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t size, uint32_t origin);
-/* By IOVA; returns how many there are. */
 /* A copy from the guest for displays: no record, and bus master need not be on. */
 int wb_dma_peek(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size);
+/* By IOVA; returns how many there are. */
 uint32_t wb_dma_list(wb_device *device, wb_dma_range *ranges, uint32_t room);
 
 /* ---- gate.c: pause and step ---- */

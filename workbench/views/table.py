@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ..device import Device
 from ..handles import BlockHandle, RegisterHandle
-from ..records import KINDS, Names, Records
+from ..records import KINDS, Names, Records, kind_of_touch, vector_name
 from ..registers import Located
 
 __all__ = ["BlockTable", "RegisterTable"]
@@ -151,11 +151,13 @@ class RegisterTable:
     ) -> list[tuple[int, int, int]]:
         """Resolve accesses to several registers, to shared bytes and to none, each distinct one once."""
         besides = []
-        fields = [records[name][mine].astype(np.uint64) for name in ("kind", "region", "offset", "size")]
+        fields = [
+            records[name][mine].astype(np.uint64) for name in ("plane", "kind", "region", "offset", "size")
+        ]
         distinct, back, counts = np.unique(np.stack(fields), axis=1, return_inverse=True, return_counts=True)
         first = np.full(len(counts), -1, np.int64)
-        for place, (kind, region, offset, size) in enumerate(distinct.T.tolist()):
-            found = self._located(names, (kind, region, offset, size))
+        for place, (plane, kind, *where) in enumerate(distinct.T.tolist()):
+            found = self._located(names, (kind_of_touch(plane, kind), *where))
             if found:
                 first[place] = found[0]
                 besides += [(number, kind, int(counts[place])) for number in found[1:]]
@@ -186,8 +188,7 @@ class RegisterTable:
         if place < _REGIONS:
             return ("dma", "reset", "client")[place] if place < 3 else "other"
         index, vector = divmod(place - _REGIONS, _VECTORS)
-        name = ("INTx", "MSI", "MSI-X", "ERR", "REQ")[index]
-        return f"irq.{name}" if name == "INTx" else f"irq.{name}[{vector}]"
+        return f"irq.{vector_name(index, vector)}"
 
     def aside(self, place: int) -> bool:
         """Whether a timeline would rather show others: config space."""
