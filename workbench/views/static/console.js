@@ -89,7 +89,9 @@ const consoleView = (() => {
         return this.link.want();
       }
       if (gap > 0) this.terminal.write(`\x1b[0;2m[${countText(gap)} earlier characters are no longer kept]\x1b[0m\r\n`);
-      this.terminal.write(gap < 0 ? [...text].slice(-gap).join("") : text);
+      // The kernel keeps line ends as one character; to a terminal that one alone means down, not back.
+      const fresh = gap < 0 ? [...text].slice(-gap).join("") : text;
+      this.terminal.write(fresh.replaceAll("\n", "\r\n"));
       this.state.have = Math.max(this.state.have, from + characters(text));
       this.draw();
     }

@@ -14,9 +14,6 @@ const panelTable = [
   ["console", "Console", () => typeof consoleView === "object" && consoleView],
 ];
 
-/** The tabs of the panel; the console belongs to a VM and stands alone. */
-const panelTabs = ["registers", "memory", "irq", "log", "timeline", "hooks"];
-
 /** What every rendered widget has: the root element, the link, the mounted views and the notice line. */
 class PanelShell {
   constructor(model, el) {
@@ -137,7 +134,7 @@ class PanelTabs {
 }
 
 function panelWhole(shell) {
-  const views = panelTable.filter(([name, , find]) => panelTabs.includes(name) && find());
+  const views = panelTable.filter(([, , find]) => find());
   const head = h("div", { class: "wb-header" });
   const tabs = new PanelTabs(shell, views);
   shell.root.append(head, shell.notice, tabs.strip, ...tabs.panels);
