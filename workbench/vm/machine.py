@@ -26,6 +26,7 @@ from .command import Wiring, qemu_command
 from .consoletext import ConsoleText, plugged
 from .debs import Progress as ProgressCall
 from .devices import Servable, devices_of, likely_causes, serve_free, suspects
+from .hotplug import HotPlug
 from .kvm import forget_kvm_failure, kvm_failure, kvm_problem, remember_kvm_failure
 from .process import Process
 from .progress import Progress
@@ -36,8 +37,6 @@ KVM_PATIENCE = 12.0
 #: Seconds to wait for the agent after it should have killed a command.
 GRACE = 15.0
 TAIL = 25
-#: Seconds QEMU waits for a device: it may be paused, or a hook be looked at, for a day.
-PATIENCE = 86_400.0
 #: Seconds of a boot after which it is said what may keep it waiting.
 SUSPECT_AFTER = 5.0
 
@@ -164,7 +163,7 @@ class VM:
         note(text) if note else self._progress(text, None)
 
     def _boot(self, qemu: kit.Qemu, guest: kit.Guest, initrd: bytes, accel: str) -> Self:
-        arguments = self._slots.arguments(PATIENCE)
+        arguments = self._slots.arguments()
 
         def command(wiring: Wiring) -> list[str]:
             return qemu_command(
@@ -299,22 +298,7 @@ class VM:
         take it within ``timeout`` seconds.
         """
         self._need()
-        (new,) = devices_of((device,))
-        number = self._slots.take(new)
-        try:
-            serve_free(new, _machines)
-            properties = self._slots.properties(number, PATIENCE)
-            self.qmp("device_add", **properties)
-        except BaseException:
-            self._slots.leave(number)
-            raise
-        plugged(new, self)
-        address = f"0000:{number:02x}:00.0"
-        tries = max(1, round(timeout * 10))
-        seen = f"n=0; while [ $n -lt {tries} ]; do [ -e /sys/bus/pci/devices/{address} ] && exit; "
-        if self.run(f"{seen} sleep 0.1; n=$((n+1)); done; exit 1", timeout=timeout + GRACE).returncode:
-            raise VmError(f"the guest did not see {new.name} at {address} within {timeout:g} s")
-        return address
+        return HotPlug(self, self._slots, _machines).plug(device, timeout)
 
     def unplug(self, device: object, timeout: float = 30) -> None:
         """Unplug a device; its driver in the guest lets go first. The device goes on listening.
@@ -323,14 +307,7 @@ class VM:
         ``timeout`` seconds.
         """
         self._need()
-        (old,) = devices_of((device,))
-        number = self._slots.find(old)
-        self.qmp("device_del", id=f"wb-device{number}")
-        try:
-            old.serve().wait_listening(timeout)
-        except StateError as error:
-            raise VmError(f"the guest did not let go of {old.name} within {timeout:g} s") from error
-        self._slots.leave(number)
+        HotPlug(self, self._slots, _machines).unplug(device, timeout)
 
     def reboot(self) -> None:
         """Reboot the guest inside the same QEMU and wait until it is up again. Raises `VmError`."""

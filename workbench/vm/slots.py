@@ -13,6 +13,8 @@ from .devices import Servable
 __all__ = ["Slots"]
 
 SPARE = 2  #: slots that are free for hot-plug
+#: Seconds QEMU waits for a device: it may be paused, or a hook be looked at, for a day.
+PATIENCE = 86_400.0
 
 
 class Slots:
@@ -22,17 +24,17 @@ class Slots:
         self._inside: dict[int, Servable] = dict(enumerate(devices, 1))
         self.count = len(devices) + SPARE
 
-    def arguments(self, patience: float) -> list[str]:
+    def arguments(self) -> list[str]:
         """Return QEMU's arguments for the root ports and the devices in them."""
         ports = [f"pcie-root-port,id=wb-slot{n},chassis={n},slot={n}" for n in range(1, self.count + 1)]
         words = [word for port in ports for word in ("-device", port)]
         for number in self._inside:
-            words += ["-device", json.dumps(self.properties(number, patience))]
+            words += ["-device", json.dumps(self.properties(number))]
         return words
 
-    def properties(self, number: int, patience: float) -> dict[str, object]:
+    def properties(self, number: int) -> dict[str, object]:
         """Return the properties of the device in a slot, as ``-device`` and ``device_add`` take them."""
-        plain: dict[str, object] = json.loads(self._inside[number].qemu_args(None, patience)[-1])
+        plain: dict[str, object] = json.loads(self._inside[number].qemu_args(None, PATIENCE)[-1])
         return {**plain, "id": f"wb-device{number}", "bus": f"wb-slot{number}"}
 
     def take(self, device: Servable) -> int:
