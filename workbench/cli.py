@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import importlib.util
+import io
 import os
 import shlex
 import signal
@@ -122,9 +123,6 @@ def _follow(file: "DeviceFile", device: "Device", trace: bool, ended: threading.
                 terminal.say(news)
         terminal.end()
         return 0 if ended.is_set() else 1
-    except BrokenPipeError:  # `| head`: nobody listens any more
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     finally:
         device.logger.removeHandler(terminal)
 
@@ -177,7 +175,23 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; return 0, 1 for a failure told in one message, or 130 after Ctrl-C."""
+    """Run one command; return 0, 1 for a failure told in one message, 130 after Ctrl-C, 141 after ``| head``.
+
+    The last two are what a shell reports of a program that SIGINT or SIGPIPE ended.
+    """
+    try:
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a pipe, too, shows each line when it is said
+            sys.stdout.reconfigure(line_buffering=True)
+        try:
+            return _run(argv)
+        finally:
+            sys.stdout.flush()  # here, where a reader that left can still be dealt with
+    except BrokenPipeError:
+        _drop_output()
+        return 141
+
+
+def _run(argv: Sequence[str] | None) -> int:
     top = parser()
     arguments, rest = top.parse_known_args(argv)
     arguments.rest = rest
@@ -191,6 +205,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("workbench: interrupted", file=sys.stderr)
         return 130
+
+
+def _drop_output() -> None:
+    """Lead what is still unwritten nowhere, or the interpreter complains about it when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+            os.close(nowhere)
 
 
 if __name__ == "__main__":
