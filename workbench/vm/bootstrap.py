@@ -6,6 +6,7 @@ Standard library only; run as a script, before anything is installed.
 """
 
 import os
+import shlex
 import subprocess
 import sys
 import sysconfig
@@ -76,7 +77,8 @@ def compile_flags(venv: Path) -> dict[str, str]:
         return dict(os.environ)
     include = debian(venv / "debian/headers", f"libpython{VERSION}-dev") / "usr/include"
     # pyconfig.h includes its twin by a path that starts with the architecture's name.
-    flags = f"-I{include.resolve()}/python{VERSION} -I{include.resolve()}"
+    where = (include / f"python{VERSION}", include)
+    flags = " ".join(shlex.quote(f"-I{path.resolve()}") for path in where)
     return dict(os.environ) | {"CFLAGS": f"{flags} {os.environ.get('CFLAGS', '')}".strip()}
 
 
