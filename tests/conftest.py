@@ -10,6 +10,7 @@ import pytest
 from leaks import open_files, sockets
 
 import workbench as wb
+from workbench.log import AccessLog
 
 
 def _settle(threads: set[threading.Thread]) -> set[threading.Thread]:
@@ -51,3 +52,19 @@ def guest(device: wb.Device) -> Iterator[wb.Client]:
     """A software guest on the Sample, disconnected after the test."""
     with device.connect() as client:
         yield client
+
+
+@pytest.fixture
+def log() -> AccessLog:
+    """An empty log of the two bars of `log_kit`."""
+    from log_kit import new_log
+
+    return new_log()
+
+
+@pytest.fixture
+def mixed(log: AccessLog) -> AccessLog:
+    """Eight records of every sort, a second apart."""
+    from log_kit import fill
+
+    return fill(log)

@@ -47,6 +47,11 @@ def test_files_and_functions_stay_under_what_the_plan_refuses() -> None:
         if lines >= REFUSE_LINES:
             refused.append(f"{name}: {lines} lines")
         refused += [f"{name}: {function} has {size} lines" for function, size in functions if size >= limit]
+    tests = {
+        path: len(path.read_text().splitlines())
+        for path in sources("tests/**/*.py", "tests/**/*.c", "tests/**/*.js")
+    }
+    refused += [f"{path.name}: {lines} lines" for path, lines in tests.items() if lines >= REFUSE_LINES]
     print("\nlines longest function\n" + "\n".join(table))
     assert refused == []
 

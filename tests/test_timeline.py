@@ -6,6 +6,7 @@ import weakref
 from io import BytesIO
 from typing import Any
 
+import log_kit
 import matplotlib as mpl
 import pytest
 from matplotlib.axes import Axes
@@ -34,14 +35,11 @@ def fonts() -> None:
 
 @pytest.fixture
 def log() -> AccessLog:
-    engine = ffi.gc(lib.wb_device_new(ffi.new("wb_upcalls *"), 1 << 12), lib.wb_device_free)
-    return AccessLog(engine, {0: bar0.block})
+    return log_kit.new_log({0: bar0.block}, 1 << 12)
 
 
 def add(log: AccessLog, ms: float, kind: str = "read", **values: Any) -> None:
-    code = next(number for number, name in KINDS.items() if name == kind)
-    fields = {"kind": code, "size": 4, "time": int((1000 + ms) * MS), **values}
-    lib.wb_log_add(log.handle, ffi.new("wb_record *", fields))
+    log_kit.add(log, kind, time=int((1000 + ms) * MS), **values)
 
 
 def lanes(ax: Axes) -> list[str]:

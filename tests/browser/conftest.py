@@ -3,11 +3,13 @@
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import chromium
 import pytest
 from lab import Lab, Notebook
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Page, sync_playwright
+from views_kit import Shower, show
 
 Opener = Callable[..., Notebook]
 
@@ -63,6 +65,35 @@ def notebook(lab: Lab, request: pytest.FixtureRequest) -> Iterator[Opener]:
     yield open_one
     for book in opened.values():
         book.close()
+
+
+@pytest.fixture(scope="module")
+def shared(browser: Browser) -> Iterator[Page]:
+    """A page whose view objects are called directly."""
+    page = browser.new_page()
+    show(page, kind="irq")
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def opened(browser: Browser) -> Iterator[Shower]:
+    """``opened(kind, ...)`` shows one view on a page of its own; an error on the page fails the test."""
+    pages: list[Page] = []
+    errors: list[str] = []
+
+    def open_one(kind: str, theme: str = "light", **wish: Any) -> Page:
+        page = browser.new_page(viewport={"width": 1000, "height": 700})
+        pages.append(page)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+        show(page, theme, kind=kind, **wish)
+        return page
+
+    yield open_one
+    for page in pages:
+        page.close()
+    assert errors == []
 
 
 @pytest.hookimpl(hookwrapper=True)
