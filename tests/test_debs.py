@@ -1,6 +1,5 @@
 """debs.py against a package archive of our own on the disk; the real mirror is used by tests/vm."""
 
-import hashlib
 import os
 import shutil
 import signal
@@ -9,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from archive import make_deb
 
 from workbench.vm import debs as module
 from workbench.vm.debs import Debs, DebsError, debian_mirrors
@@ -17,25 +17,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(shutil.which("apt-get") is None, reason="needs apt"),
 ]
-
-
-def make_deb(archive: Path, name: str, depends: str = "", size: int = 1000) -> None:
-    tree = archive / f"tree-{name}"
-    (tree / "DEBIAN").mkdir(parents=True)
-    (tree / "usr/share").mkdir(parents=True)
-    (tree / "usr/share" / name).write_bytes(b"x" * size)
-    control = (
-        f"Package: {name}\nVersion: 1.0\nArchitecture: all\nMaintainer: T <t@example.org>\nDescription: t\n"
-    )
-    (tree / "DEBIAN/control").write_text(control + (f"Depends: {depends}\n" if depends else ""))
-    deb = archive / f"{name}_1.0_all.deb"
-    subprocess.run(
-        ["dpkg-deb", "-Znone", "--root-owner-group", "-b", tree, deb], check=True, capture_output=True
-    )
-    data = deb.read_bytes()
-    entry = f"Filename: ./{deb.name}\nSize: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n"
-    with (archive / "Packages").open("a") as index:
-        index.write((tree / "DEBIAN/control").read_text() + entry + "\n")
 
 
 @pytest.fixture
@@ -124,25 +105,31 @@ def test_a_disk_too_small_is_told_before_the_download(
             debs.fetch(tmp_path / "out", ["wb-base"])
 
 
-def test_a_fetch_killed_while_unpacking_leaves_no_tree_and_the_next_one_works(
-    etc: Path, tmp_path: Path
+KILLED = """
+import sys
+from pathlib import Path
+from workbench.vm.debs import Debs
+top, stop, moment = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
+def at(step, fraction=None):
+    if step.startswith(moment): open(stop).read()
+with Debs(top / "work", progress=at, etc=top / "etc") as debs:
+    debs.update()
+    debs.fetch(top / "out", ["wb-top"], finish=lambda tree: at("finishing"))
+"""
+
+
+@pytest.mark.parametrize("moment", ["reading the package lists", "downloading", "unpacking", "finishing"])
+def test_a_fetch_killed_at_any_moment_leaves_no_tree_and_the_next_one_works(
+    etc: Path, tmp_path: Path, moment: str
 ) -> None:
     stop = tmp_path / "stop"
     os.mkfifo(stop)
-    code = (
-        "import sys\nfrom pathlib import Path\nfrom workbench.vm.debs import Debs\n"
-        f"top, stop = Path({str(tmp_path)!r}), {str(stop)!r}\n"
-        "work, out = top / 'work', top / 'out'\n"
-        "with Debs(work, etc=top / 'etc') as debs:\n"
-        "    debs.update()\n"
-        "    debs.fetch(out, ['wb-top'], finish=lambda tree: open(stop).read())\n"
-    )
-    child = subprocess.Popen([sys.executable, "-c", code])
-    with stop.open("w"):  # opens as soon as the child stands in finish(): unpacked, not yet in place
+    child = subprocess.Popen([sys.executable, "-c", KILLED, tmp_path, stop, moment])
+    with stop.open("w"):  # opens as soon as the child has come so far
         child.send_signal(signal.SIGKILL)
         child.wait()
     assert not (tmp_path / "out").exists()
-    assert (tmp_path / ".out.new").exists()
+    assert (tmp_path / ".out.new").exists() == (moment in ("unpacking", "finishing"))
     with Debs(tmp_path / "work", etc=etc) as debs:
         debs.update()
         debs.fetch(tmp_path / "out", ["wb-top"])
