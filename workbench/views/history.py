@@ -14,7 +14,7 @@ from .table import RegisterTable, kind_code
 
 __all__ = ["History"]
 
-LIMIT = 1 << 18  #: records kept: 16 MiB, twice that while they move
+LIMIT = 1 << 18  #: records kept: 23 MB with what is known of them, in twice the room
 _WORDS = RECORD.itemsize // 8  # of 64 bits: as numbers records are copied faster, and without the GIL
 _ARRAYS = ("_words", "_places", "_times", "_passed", "_shapes")
 _READ, _WRITE = kind_code("read"), kind_code("write")
@@ -45,11 +45,13 @@ class History:
         self._refill = self.next > 0
 
     def _forget(self) -> None:
-        self._words: npt.NDArray[np.uint64] = np.empty((0, _WORDS), np.uint64)
-        self._places: npt.NDArray[np.int64] = np.empty(0, np.int64)
-        self._times: npt.NDArray[np.int64] = np.empty(0, np.int64)
-        self._passed: npt.NDArray[np.int64] = np.empty(0, np.int64)
-        self._shapes: npt.NDArray[np.uint8] = np.empty(0, np.uint8)
+        # Made as large as they get: Linux gives memory when it is first written, and growing would copy.
+        room = 2 * self._limit
+        self._words: npt.NDArray[np.uint64] = np.empty((room, _WORDS), np.uint64)
+        self._places: npt.NDArray[np.int64] = np.empty(room, np.int64)
+        self._times: npt.NDArray[np.int64] = np.empty(room, np.int64)
+        self._passed: npt.NDArray[np.int64] = np.empty(room, np.int64)
+        self._shapes: npt.NDArray[np.uint8] = np.empty(room, np.uint8)
         self._begin = self._end = 0
 
     def drain(self, device: Device) -> Records:
@@ -103,16 +105,12 @@ class History:
         self._begin = max(self._begin, end - self._limit)
 
     def _make_room(self, more: int) -> None:
-        """Move what is kept to the front of arrays that grow to twice the limit and no further."""
+        """Move what is kept to the front; the arrays have twice the limit, so it never overlaps itself."""
         start = max(self._begin, self._end + more - self._limit)
         have = self._end - start
-        room = min(2 * self._limit, max(4096, 2 * (have + more)))
         for name in _ARRAYS:
-            old = getattr(self, name)
-            new = np.empty((room, *old.shape[1:]), old.dtype) if room > len(old) else old
-            kept = old[start : self._end]
-            new[:have] = kept if new is not old or start >= have else kept.copy()
-            setattr(self, name, new)
+            array = getattr(self, name)
+            array[:have] = array[start : self._end]
         self._begin, self._end = 0, have
 
     def __len__(self) -> int:
