@@ -150,12 +150,13 @@ def test_a_page_that_does_not_acknowledge_is_sent_less_until_it_does(device: wb.
             page.wait(lambda: len(page.frames) >= IN_FLIGHT + 3, 8)
             late = [at for at, _, _ in page.got if at > page.got[0][0] + 2.05]
             assert len(late) >= 2
-            assert min(b - a for a, b in itertools.pairwise(late)) > 0.45
+            pause = min(b - a for a, b in itertools.pairwise(late))
+            assert pause > 0.45
             page.say({"type": "ack", "seq": page.frames[-1]["seq"]})
             have = len(page.frames)
             begun = time.monotonic()
             page.wait(lambda: len(page.frames) >= have + 4)
-            assert time.monotonic() - begun < 1
+            assert time.monotonic() - begun < 3 * pause  # four of the slow ones have three pauses between
         finally:
             ending.set()
             work.result()

@@ -73,9 +73,8 @@ def test_a_page_that_looks_is_sent_values_and_what_it_pokes(end: FrontEnd) -> No
     comm = end.show("dev.bar0.view()")
     end.look(comm, registers={"block": "bar0"})
     end.until(lambda: value(end, 0) == 0)
-    took, answer = end.do(comm, "poke", register=0, field="ON", value="0x1")
+    _, answer = end.do(comm, "poke", register=0, field="ON", value="0x1")
     assert answer["ok"], answer
-    assert took < 0.15
     end.until(lambda: value(end, 0) == 1)
     assert end.ask("print(int(dev.bar0.CTRL))") == 1
     assert end.ask(THREADS) == ["workbench views"]

@@ -6,12 +6,12 @@ import math
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 from log_kit import CAPACITY, add, bar0, new_log
+from pace import cost
 
 from workbench.engine import ffi, lib
 from workbench.log import AccessLog
@@ -216,13 +216,8 @@ def test_a_million_records_become_a_frame_at_the_speed_of_numpy() -> None:
         np.unique(records["offset"], return_index=True, return_inverse=True)
         records[np.argsort(records["time"], kind="stable")]
 
-    def cpu(work: Callable[[], object]) -> float:
-        began = time.process_time()
-        work()
-        return time.process_time() - began
-
     assert len(log[:1].to_pandas()) == 1  # loads pandas
-    least, frame = (min(cpu(work) for _ in range(3)) for work in (plain, log.to_pandas))
+    least, frame = cost(plain, log.to_pandas)
     assert frame < 8 * least
     frame = log.to_pandas()
     assert len(frame) == 1 << 20
