@@ -2,6 +2,8 @@
 
 import errno
 import os
+import threading
+import time
 
 import pytest
 from leaks import open_fds
@@ -83,6 +85,8 @@ def test_longer_argsz_and_payloads_are_taken(guest):
         pytest.param(map_payload()[:31], id="short"),
         pytest.param(map_payload(argsz=31), id="argsz"),
         pytest.param(map_payload(argsz=0), id="no argsz"),
+        pytest.param(map_payload(flags=0x4), id="flag of libvfio-user: map"),
+        pytest.param(map_payload(flags=0x8), id="flag of libvfio-user: file"),
         pytest.param(map_payload(flags=0x10), id="flags"),
         pytest.param(map_payload(flags=0x80000003), id="high flags"),
         pytest.param(map_payload(size=0), id="empty"),
@@ -241,6 +245,39 @@ def test_a_file_truncated_behind_its_mapping_fails_the_copy_and_nothing_else(dev
         for call in (lambda: device.dma.read(8 * PAGE, 4), lambda: device.dma.write(0, bytes(16 * PAGE))):
             with pytest.raises(OSError, match=r"(?i)trunc|shorter|I/O"):
                 call()
+    assert guest.bar0.read32(0x10) == 0xC0FFEE
+
+
+def test_a_file_truncated_again_and_again_while_the_device_copies_never_ends_the_process(device, guest):
+    """The guest's owner may shrink its memory at any moment: the copy fails, and works when it is back."""
+    guest.enable()
+    size, seen, enough = 1024 * PAGE, set(), threading.Event()
+
+    def copy() -> None:
+        while not enough.is_set():
+            for call in (lambda: device.dma.read(0, size), lambda: device.dma.write(0, bytes(size))):
+                try:
+                    call()
+                    seen.add("done")
+                except OSError as error:
+                    seen.add(error.errno)
+
+    with memory_file(size) as fd:
+        guest.request(MAP, map_payload(0, size), [fd])
+        thread = threading.Thread(target=copy)
+        thread.start()
+        deadline = time.monotonic() + 10
+        try:
+            while seen < {"done", errno.EIO} and time.monotonic() < deadline:
+                for length in (0, PAGE + 1, size):
+                    os.ftruncate(fd, length)
+        finally:
+            enough.set()
+            thread.join()
+        os.ftruncate(fd, size)
+        device.dma.write(size - 4, b"last")
+        assert os.pread(fd, 4, size - 4) == b"last"
+    assert seen == {"done", errno.EIO}
     assert guest.bar0.read32(0x10) == 0xC0FFEE
 
 

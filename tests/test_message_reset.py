@@ -1,10 +1,12 @@
 """DEVICE_RESET, and the commands that are refused: features, migration, DMA in the wrong direction."""
 
 import errno
+import time
 
 import pytest
 from sample import DISABLE, access, irq_payload, refusal, unmap_payload
 
+import workbench as wb
 from workbench import IrqOutcome, protocol
 from workbench.protocol import FEATURE, Command
 
@@ -55,6 +57,25 @@ def test_a_reset_as_qemu_does_it_at_start(guest):
     for bar in range(6):
         guest.config.write32(0x10 + 4 * bar, 0)
     assert guest.bar0.read32(0x10) == 0xC0FFEE
+
+
+def test_a_large_bar_is_reset_long_before_qemu_gives_up():
+    """QEMU waits 5 s for the answer, and asks at its start and at each reboot."""
+
+    class Large(wb.Device):
+        id = wb.PciId(vendor=0x1234, device=0x0B13, class_code=0xFF0000)
+
+        class bar0(wb.Bar, size=1 << 30, bits=64):
+            FIRST = wb.Register(0, reset=1)
+            LAST = wb.Register((1 << 30) - 4, reset=2)
+
+    with Large() as device, device.connect() as guest:
+        guest.bar0.write32(0, 7)
+        guest.bar0.write32((1 << 30) - 4, 7)
+        begun = time.monotonic()
+        guest.reset()
+        assert time.monotonic() - begun < 2.5
+        assert (guest.bar0.read32(0), guest.bar0.read32((1 << 30) - 4)) == (1, 2)
 
 
 GET, SET, PROBE = 1 << 16, 2 << 16, 4 << 16
