@@ -4,7 +4,9 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import pytest
 
@@ -31,6 +33,27 @@ class Sample(wb.Device):
     class bar2(wb.Bar, size=8, kind="io"):
         PORT = wb.Register(0x00, width=8)
         OTHER = wb.Register(0x01, width=8, mode="ro", reset=0x5A)
+
+
+@contextlib.contextmanager
+def stuck_hook(register: Any, write: Callable[[], object]) -> Iterator[None]:
+    """Run ``write``, which meets a write hook of the register that does not return.
+
+    Inside the ``with`` the hook has begun; its end lets it return.
+    """
+    entered, leave = threading.Event(), threading.Event()
+
+    @register.on_write
+    def stuck(device: wb.Device, access: object) -> None:
+        entered.set()
+        leave.wait(20)
+
+    try:
+        write()
+        assert entered.wait(10)
+        yield
+    finally:
+        leave.set()
 
 
 def respond_nothing(command: int, payload: bytes) -> bytes:

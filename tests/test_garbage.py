@@ -78,21 +78,11 @@ def settled(device) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("begin", [link_to, open_link], ids=["instead of a version", "inside a conversation"])
 @FUZZ
 @given(data=st.binary(max_size=400))
-def test_random_bytes_instead_of_a_version(device, data):
-    with link_to(device) as link:
-        send(link, data)
-        if not link.closed:
-            drain(link)
-    still_works(device)
-
-
-@pytest.mark.slow
-@FUZZ
-@given(data=st.binary(max_size=400))
-def test_random_bytes_inside_a_conversation(device, data):
-    with open_link(device) as link:
+def test_random_bytes(device, begin, data):
+    with begin(device) as link:
         send(link, data)
         if not link.closed:
             drain(link)

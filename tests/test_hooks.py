@@ -5,6 +5,7 @@ import signal
 import threading
 
 import pytest
+from sample import stuck_hook
 
 import workbench as wb
 
@@ -159,19 +160,11 @@ def test_what_cannot_be_a_hook_is_refused_when_it_is_set(pair, function):
 
 
 def test_a_hook_that_never_returns_can_be_replaced(pair):
-    entered, leave = threading.Event(), threading.Event()
-
-    @pair.bar0.WIDE.on_write
-    def stuck(device, access):
-        entered.set()
-        leave.wait(10)
-
     thread = threading.Thread(target=pair.bar0.WIDE.write, args=(1,))
-    thread.start()
-    assert entered.wait(10)
-    pair.bar0.WIDE.on_write(lambda device, access: None)
-    assert pair.bar0.WIDE.hook("write").revision == 2
-    leave.set()
+    with stuck_hook(pair.bar0.WIDE, thread.start):
+        pair.bar0.WIDE.on_write(lambda device, access: None)
+        assert pair.bar0.WIDE.hook("write").revision == 2
+        assert thread.is_alive()
     thread.join()
 
 
@@ -264,19 +257,10 @@ def test_a_log_handler_that_raises_does_not_hide_the_failure(pair):
 
 
 def test_ctrl_c_while_a_cell_waits_for_the_hook_of_a_guest_reaches_the_cell(pair):
-    entered, leave = threading.Event(), threading.Event()
-
-    @pair.bar0.WIDE.on_write
-    def slow(device, access):
-        entered.set()
-        leave.wait(10)
-
     thread = threading.Thread(target=pair.bar0.WIDE.write, args=(1,))
-    thread.start()
-    assert entered.wait(10)
-    threading.Timer(0.05, signal.raise_signal, [signal.SIGINT]).start()
-    with pytest.raises(KeyboardInterrupt):
-        pair.bar0.A.write(1)
-    leave.set()
+    with stuck_hook(pair.bar0.WIDE, thread.start):
+        threading.Timer(0.05, signal.raise_signal, [signal.SIGINT]).start()
+        with pytest.raises(KeyboardInterrupt):
+            pair.bar0.A.write(1)
     thread.join()
     assert pair.bar0.A == 1

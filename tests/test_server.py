@@ -12,6 +12,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from sample import stuck_hook
 
 import workbench as wb
 
@@ -330,21 +331,12 @@ def test_serve_from_several_threads_gives_one_server(card):
 
 
 def test_a_hook_that_hangs_is_named_and_its_socket_is_gone(card):
-    entered, leave = threading.Event(), threading.Event()
-
-    @card.bar0.CTRL.on_write
-    def stuck(device, access):
-        entered.set()
-        leave.wait(20)
-
     guest = card.connect()
-    guest.bar0.write32(0, 1, posted=True)
-    assert entered.wait(10)
-    path = card.server.path
-    with pytest.raises(wb.StateError, match=r"bar0\.CTRL\.on_write has not returned"):
-        card.server.stop(timeout=0.05)
-    assert not Path(path).exists()
-    leave.set()
+    with stuck_hook(card.bar0.CTRL, lambda: guest.bar0.write32(0, 1, posted=True)):
+        path = card.server.path
+        with pytest.raises(wb.StateError, match=r"bar0\.CTRL\.on_write has not returned"):
+            card.server.stop(timeout=0.05)
+        assert not Path(path).exists()
     guest.disconnect()
     card.server._thread.join(10)
     assert card.server.state == "stopped"
