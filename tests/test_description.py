@@ -14,7 +14,15 @@ from workbench.fields import Field
 from workbench.mistakes import shown
 from workbench.registers import Block, Register
 
-WRONG = [None, "1", 1.5, 1.0, b"1", True, Decimal(1), [1], {}, object(), int, 1 << 64, np.float64(1)]
+
+class Odd:
+    """A value of a class that nothing expects; its ``repr`` is the same in every process."""
+
+    def __repr__(self) -> str:
+        return "<odd>"
+
+
+WRONG = [None, "1", 1.5, 1.0, b"1", True, Decimal(1), [1], {}, Odd(), int, 1 << 64, np.float64(1)]
 WHO = wb.PciId(vendor=1, device=2)
 
 
