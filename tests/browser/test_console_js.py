@@ -149,8 +149,8 @@ def test_a_line_is_sent_whole_and_recalled(opened: Shower) -> None:
 
 def test_the_machine_has_buttons_and_the_hard_ones_ask_twice(opened: Shower) -> None:
     page = opened("console")
-    page.get_by_role("button", name="Ask the guest to let the device go").click()
-    reset = page.get_by_role("button", name="Reset the machine")
+    page.get_by_role("button", name="Unplug:").click()
+    reset = page.get_by_role("button", name="Reset:")
     reset.click()
     expect(reset).to_have_text("Reset: sure?")
     reset.click()

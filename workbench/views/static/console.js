@@ -11,11 +11,11 @@ const consoleView = (() => {
     Home: "\x1b[H", End: "\x1b[F", PageUp: "\x1b[5~", PageDown: "\x1b[6~",
   };
   const VERBS = [
-    ["reset", "Reset", "Reset the machine: like its reset button"],
-    ["powerdown", "Power down", "Press the power button: the guest shuts down"],
-    ["kill", "Kill", "End the virtual machine at once"],
-    ["plug", "Plug", "Plug the device into the running machine"],
-    ["unplug", "Unplug", "Ask the guest to let the device go, then unplug it"],
+    ["reset", "Reset", "Reset: press the machine's reset button"],
+    ["powerdown", "Power down", "Power down: the guest shuts down"],
+    ["kill", "Kill", "Kill: end the virtual machine at once"],
+    ["plug", "Plug", "Plug: put the device into the running machine"],
+    ["unplug", "Unplug", "Unplug: the guest lets the device go, then it is taken out"],
   ];
   const TOLD = ["reset", "kill"]; // these ask for a second press
 
@@ -79,6 +79,7 @@ const consoleView = (() => {
 
     destroy() {
       this.draw.cancel();
+      this.sizes.disconnect();
     }
 
     /** Frames may overlap after a reload, and the kernel keeps no more than its own scrollback. */
@@ -99,7 +100,7 @@ const consoleView = (() => {
     #restart() {
       this.terminal = new terminal.Screen();
       this.state.have = 0;
-      this.screen.replaceChildren();
+      this.lines.replaceChildren();
       this.draw();
     }
 
@@ -112,7 +113,7 @@ const consoleView = (() => {
 
     #verb(verb, shown, label) {
       const ask = () => {
-        if (TOLD.includes(verb) && !button.dataset.sure) return this.#sure(button, shown);
+        if (TOLD.includes(verb) && !button.dataset.sure) return this.#sure(button, shown, label);
         this.link.attempt("vm", { verb });
       };
       const button = iconButton(label, ask, { shown, class: TOLD.includes(verb) ? "wb-risky" : "" });
@@ -122,24 +123,45 @@ const consoleView = (() => {
     }
 
     /** The first press of what cannot be undone only arms the button, for three seconds. */
-    #sure(button, shown) {
+    #sure(button, shown, label) {
       button.dataset.sure = "1";
       setText(button, `${shown}: sure?`);
+      setAttr(button, "aria-label", `${shown}: sure? Press again to confirm`);
       setTimeout(() => {
         delete button.dataset.sure;
         setText(button, shown);
+        setAttr(button, "aria-label", label);
       }, 3000);
     }
 
     #makeScreen() {
       this.hint = uniqueId("console");
+      this.lines = h("div", null);
       this.screen = h("pre", {
         class: "wb-console-screen", tabindex: "0", role: "log", "aria-live": "off", "aria-label": "Serial console of the guest",
         "aria-describedby": this.hint, "data-lm-suppress-shortcuts": "true",
         onkeydown: (event) => this.#keyed(event),
         onpaste: (event) => this.#send(event.clipboardData.getData("text").replaceAll("\n", "\r")),
-      });
+        onscroll: () => this.#scrolled(),
+      }, this.lines);
+      // Lines get their height when they are first seen, so the end moves without anything being drawn.
+      this.sizes = new ResizeObserver(() => this.#follow());
+      this.sizes.observe(this.lines);
+      this.sizes.observe(this.screen);
       return this.screen;
+    }
+
+    /** Only a person scrolls up, and then the screen stays there until it is scrolled to its end again. */
+    #scrolled() {
+      const { scrollTop, clientHeight, scrollHeight } = this.screen;
+      if (!clientHeight) return; // hidden
+      if (scrollTop + clientHeight >= scrollHeight - 8) this.left = false;
+      else if (scrollTop < this.top) this.left = true;
+      this.top = scrollTop;
+    }
+
+    #follow() {
+      if (!this.left) this.screen.scrollTop = this.screen.scrollHeight;
     }
 
     #line() {
@@ -192,7 +214,6 @@ const consoleView = (() => {
     }
 
     #draw() {
-      const pinned = this.screen.scrollTop + this.screen.clientHeight >= this.screen.scrollHeight - 8;
       const { changed, dropped } = this.terminal.take();
       for (const line of dropped) this.nodes.get(line)?.remove();
       for (const line of changed) {
@@ -200,12 +221,12 @@ const consoleView = (() => {
         if (!node) {
           this.nodes.set(line, (node = h("div", { class: "wb-console-line" })));
           line.shown = true;
-          this.screen.append(node);
+          this.lines.append(node);
         }
         fillLine(node, line);
       }
       this.#cursor();
-      if (pinned) this.screen.scrollTop = this.screen.scrollHeight;
+      this.#follow();
     }
 
     /** The line of the cursor is marked; its column is a style variable (the font is fixed-pitch). */
