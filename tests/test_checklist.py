@@ -1,7 +1,7 @@
 """What a vfio-user server has to check, row by row, and the tests that prove it.
 
-The rows follow the protocol notes of the house plan, in words of our own. ``LATER`` stands for what belongs to
-MSI, MSI-X, message DMA or migration: a later issue.
+The rows follow the protocol notes of the house plan, in words of our own. ``LATER`` stands for what belongs
+to MSI, MSI-X, mapped BARs, message DMA or migration: a later issue.
 """
 
 import ast

@@ -65,6 +65,14 @@ def test_without_a_vm_the_software_guest_plays_the_driver_and_one_line_says_so(b
 
 
 @pytest.mark.slow
+def test_a_picture_that_cannot_be_stored_is_told_and_the_demo_ends_well(bare: Path) -> None:
+    PICTURE.parent.write_text("a file of the user's")
+    done = subprocess.run(DEMO, capture_output=True, text=True, check=False, timeout=50)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].startswith("The timeline could not be stored here: ")
+
+
+@pytest.mark.slow
 def test_a_reader_that_leaves_after_the_first_line_ends_the_demo_without_a_word(bare: Path) -> None:
     with subprocess.Popen(DEMO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -11,6 +11,7 @@ from .client import Client
 from .device import Device
 from .devices.gpio_pci_idio_16 import PciIdio16
 from .errors import VmError
+from .log import LogView
 from .vm import VM
 from .vm.kit import fetch
 from .vm.progress import Progress
@@ -83,8 +84,15 @@ def _show(card: Device) -> None:
     for record in shown:
         print(f"  {record}")
     print(f"\nThe card now: {card.bar2.OUT0_7!r} {card.bar2.OUT8_15!r}")
-    PICTURE.parent.mkdir(exist_ok=True)
+    print(_draw(touched))
+
+
+def _draw(touched: LogView) -> str:
     figure = touched.plot().get_figure(root=True)
     assert figure is not None
-    figure.savefig(PICTURE, dpi=150)
-    print(f"The timeline: {PICTURE}")
+    try:
+        PICTURE.parent.mkdir(exist_ok=True)
+        figure.savefig(PICTURE, dpi=150)
+    except OSError as error:  # a directory of somebody else
+        return f"The timeline could not be stored here: {error}"
+    return f"The timeline: {PICTURE}"
