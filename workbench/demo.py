@@ -11,7 +11,6 @@ from .client import Client
 from .device import Device
 from .devices.gpio_pci_idio_16 import PciIdio16
 from .errors import VmError
-from .log import LogView
 from .vm import VM
 from .vm.kit import fetch
 from .vm.progress import Progress
@@ -84,11 +83,11 @@ def _show(card: Device) -> None:
     for record in shown:
         print(f"  {record}")
     print(f"\nThe card now: {card.bar2.OUT0_7!r} {card.bar2.OUT8_15!r}")
-    print(_draw(touched))
+    print(_draw(card))
 
 
-def _draw(touched: LogView) -> str:
-    figure = touched.plot().get_figure(root=True)
+def _draw(card: Device) -> str:
+    figure = card.log.filter(register="bar2").plot().get_figure(root=True)
     assert figure is not None
     try:
         PICTURE.parent.mkdir(exist_ok=True)
