@@ -1,10 +1,12 @@
 """Bars, registers and fields seen through one device."""
 
 import enum
+import gc
 
 import pytest
 
 import workbench as wb
+from workbench.handles import RegisterHandle
 
 
 class Speed(enum.IntEnum):
@@ -71,6 +73,35 @@ def test_enum_names_go_in_and_come_out(lamp):
     assert "SPEED=FAST" in repr(lamp.bar0.CTRL)
     with pytest.raises(ValueError, match="names: SLOW, FAST"):
         lamp.bar0.CTRL.SPEED = "WARP"
+
+
+def test_an_array_is_a_tuple_whose_elements_are_made_when_asked_for():
+    class Ring(wb.Device):
+        id = wb.PciId(vendor=0x1234, device=2)
+
+        class bar0(wb.Bar, size=1 << 14):
+            SLOT = wb.Register(0, count=1 << 12, reset=3)
+
+    def handles():
+        return sum(isinstance(thing, RegisterHandle) for thing in gc.get_objects())
+
+    before = handles()
+    with Ring() as ring:
+        slots = ring.bar0.SLOT
+        made = handles() - before
+        assert slots[-1] is slots[4095]
+        slots[7] = 5
+        assert handles() - before == made + 2
+        assert made < 1000
+        assert isinstance(slots, tuple)
+        assert (len(slots), slots.index(5), slots.count(3), 4 in slots, slots[7] in slots) == (
+            1 << 12, 7, 4095, False, True,
+        )  # fmt: skip
+        assert [slot.offset for slot in slots[1:6:2]] == [4, 12, 20]
+        assert next(reversed(slots)) is slots[-1]
+        one = (1,)
+        assert (slots + one)[-2:] == (slots[-1], 1)
+        assert (one + slots)[1] is slots[0]
 
 
 def test_arrays_are_indexed(lamp):

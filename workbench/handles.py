@@ -7,7 +7,7 @@ side effects happen. ``peek``/``poke`` are what the workbench does: no rules, no
 never runs code on the device.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from enum import IntEnum
 from operator import index
@@ -197,17 +197,20 @@ def _slot(name: str) -> str:
 class RegisterArray(tuple[RegisterHandle, ...]):
     """An array of registers: ``dev.bar0.DB[2]``; iterates over its elements.
 
-    A tuple, because completers look into those: ``dev.bar0.DB[2].<TAB>`` offers the element's fields.
+    A tuple, because completers look into those: ``dev.bar0.DB[2].<TAB>`` offers the element's fields. The
+    tuple itself is empty: an element is made when it is asked for, and kept. There may be a million.
     """
 
     description: Register
     name: str
+    _region: Region
+    _elements: dict[int, RegisterHandle]
 
     def __new__(cls, region: Region, description: Register) -> Self:  # noqa: D102
-        elements = (RegisterHandle(region, description, index) for index in range(description.count))
-        self = super().__new__(cls, elements)
+        self = super().__new__(cls)
         self.description = description
         self.name = f"{region.block.name}.{description.name}"
+        self._region, self._elements = region, {}
         return self
 
     if not TYPE_CHECKING:
@@ -215,9 +218,32 @@ class RegisterArray(tuple[RegisterHandle, ...]):
         @unseen
         def __getitem__(self, place):
             try:
-                return tuple.__getitem__(self, place)
+                found = range(len(self))[place]
             except IndexError:
                 raise IndexError(f"{self.name} has elements 0 to {len(self) - 1}, not {place}") from None
+            return tuple(map(self._element, found)) if isinstance(found, range) else self._element(found)
+
+    def _element(self, number: int) -> RegisterHandle:
+        made = self._elements.get(number)
+        if made is None:  # of two threads the first one's stays
+            made = self._elements.setdefault(number, RegisterHandle(self._region, self.description, number))
+        return made
+
+    def __len__(self) -> int:
+        return self.description.count
+
+    def __iter__(self) -> Iterator[RegisterHandle]:
+        return map(self._element, range(len(self)))
+
+    # What a tuple does in C with the elements inside it.
+    __contains__, count = Sequence.__contains__, Sequence.count
+    index = Sequence.index  # type: ignore[assignment]
+
+    def __add__(self, other: Any) -> tuple[Any, ...]:
+        return (*self, *other)
+
+    def __radd__(self, other: Any) -> tuple[Any, ...]:
+        return (*other, *self)
 
     def __setitem__(self, place: int, value: int) -> None:
         self[place].poke(index(value))
