@@ -13,19 +13,23 @@ import workbench as wb
 from workbench.log import AccessLog
 
 
+def _started() -> set[threading.Thread]:
+    # The launcher of virtual machines stays for ever, on purpose: QEMU dies with its thread.
+    return {thread for thread in threading.enumerate() if thread.name != "wb-launcher"}
+
+
 def _settle(threads: set[threading.Thread]) -> set[threading.Thread]:
     # A thread that was told to end may still be on its way out.
     deadline = time.monotonic() + 2
-    for thread in set(threading.enumerate()) - threads:
+    for thread in _started() - threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    # The launcher of virtual machines stays for ever, on purpose: QEMU dies with its thread.
-    return {thread for thread in set(threading.enumerate()) - threads if thread.name != "wb-launcher"}
+    return _started() - threads
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test that leaves a file descriptor, a thread or a socket file behind."""
-    fds, threads, files = open_files(), set(threading.enumerate()), set(sockets(os.getpid()))
+    fds, threads, files = open_files(), _started(), set(sockets(os.getpid()))
     yield
     left = [f"thread {thread.name}" for thread in _settle(threads)]
     extra = {fd: name for fd, name in open_files().items() if fds.get(fd) != name}
