@@ -107,6 +107,29 @@ def test_a_hook_that_raises_leaves_the_stored_value_and_is_shown_once(pair, capl
     assert "hook raised" in str(pair.log[-1])
 
 
+def test_failures_belong_to_a_revision_and_the_latest_is_last(pair, caplog):
+    def broken(device, access):
+        raise ValueError("as ever")
+
+    pair.bar0.A.on_write(broken)
+    pair.bar0.A.write(1)
+    pair.bar0.A.on_write(broken)
+    pair.bar0.A.write(1)
+    pair.hooks.revert("bar0.A.on_write", 2)
+    assert [(one.revision, one.count) for one in pair.hooks.failures] == [(2, 1), (3, 1)]  # 1: the class's
+    pair.bar0.WIDE.on_read(lambda device: 1 // 0)
+    pair.bar0.WIDE.read()
+    pair.bar0.A.write(1)
+    pair.bar0.A.write(1)
+    assert [(one.name, one.revision, one.count) for one in pair.hooks.failures] == [
+        ("bar0.A.on_write", 2, 1),
+        ("bar0.A.on_write", 3, 1),
+        ("bar0.WIDE.on_read", 1, 1),
+        ("bar0.A.on_write", 4, 2),
+    ]
+    assert len(caplog.records) == 4
+
+
 @pytest.mark.parametrize("result", [-1, 1 << 32, "text", 1.5])
 def test_a_hook_that_returns_what_does_not_fit_is_an_error_of_the_hook(pair, result, caplog):
     pair.bar0.WIDE.on_read(lambda device: result)

@@ -1,4 +1,4 @@
-"""What hooks raised: counted by place, the traceback logged the first time only."""
+"""What hooks raised: counted by revision and place, the traceback logged the first time only."""
 
 import logging
 import traceback
@@ -10,6 +10,7 @@ from .errors import HookError
 __all__ = ["Failures", "HookFailure", "HookSkippedError"]
 
 FRAMES = 20  #: of a traceback
+KEPT = 200  #: failures; the one that happened longest ago goes first
 
 
 class HookSkippedError(BaseException):
@@ -18,9 +19,10 @@ class HookSkippedError(BaseException):
 
 @dataclass(frozen=True)
 class HookFailure:
-    """The last exception raised in one place of one hook, and how often."""
+    """The last exception raised in one place of one revision of a hook, and how often."""
 
     name: str  #: "bar0.CTRL.on_write", "on_reset"
+    revision: int  #: of the hook; 0 for what has none
     error: BaseException
     text: str  #: the traceback
     count: int
@@ -35,11 +37,11 @@ def _place(error: BaseException) -> str:
 
 
 class Failures:
-    """The failures of one device's hooks, by hook, exception and place."""
+    """The failures of one device's hooks, by revision, exception and place; the latest last."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        self._kept: dict[tuple[str, str, str], HookFailure] = {}
+        self._kept: dict[tuple[str, int, str, str], HookFailure] = {}
 
     def __iter__(self) -> Iterator[HookFailure]:
         return iter(list(self._kept.values()))
@@ -50,17 +52,19 @@ class Failures:
     def __getitem__(self, index: int) -> HookFailure:
         return list(self)[index]
 
-    def add(self, name: str, error: BaseException) -> None:
-        """Count what a hook raised; log its traceback the first time it happens in that place."""
-        key = (name, type(error).__name__, _place(error))
-        known = self._kept.get(key)
+    def add(self, name: str, error: BaseException, revision: int = 0) -> None:
+        """Count what a hook raised; log its traceback the first time this revision raises it there."""
+        key = (name, revision, type(error).__name__, _place(error))
+        known = self._kept.pop(key, None)
         if known is not None:
             # Only counted: a guest may make a hook raise as often as it likes.
             self._kept[key] = replace(known, count=known.count + 1)
             error.__traceback__ = None
             return
         text = "".join(traceback.format_exception(error, limit=FRAMES))
-        self._kept[key] = HookFailure(name, error, text, 1)
+        self._kept[key] = HookFailure(name, revision, error, text, 1)
+        while len(self._kept) > KEPT:
+            del self._kept[next(iter(self._kept))]
         if not isinstance(error, KeyboardInterrupt):  # Ctrl-C reaches the user by itself
             told = "the guest got the stored value" if "." in name else "the device goes on"
             self._logger.error("%s raised; %s\n%s", name, told, text)

@@ -289,7 +289,7 @@ class Hooks:
                 self._store(hook, access.region, result)
         except BaseException as error:
             hook.errors += 1
-            self._fail(hook.key, error)
+            self._fail(hook.key, error, hook.revision)
             return False
         finally:
             stalls.running, stalls.since = outer
@@ -304,11 +304,11 @@ class Hooks:
             except BaseException as error:
                 self._fail(name, error)
 
-    def _fail(self, name: str, error: BaseException) -> None:
+    def _fail(self, name: str, error: BaseException, revision: int = 0) -> None:
         if isinstance(error, KeyboardInterrupt):  # the user's Ctrl-C: the caller raises it again
             self.interrupted = threading.get_ident()
         with contextlib.suppress(Exception):  # a log handler, or the exception itself, may be broken
-            self.failures.add(name, error)
+            self.failures.add(name, error, revision)
 
     def skip(self) -> str:
         """Answer the guest without the hook that runs now: raise HookSkippedError inside it; return its key.

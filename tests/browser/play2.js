@@ -23,7 +23,7 @@ class PlayedTrace extends PlayedKernel {
     this.repeat = {};
     this.hooks = playedHooks();
     this.console = { text: playedConsole(), alive: true, vm: "tcg, pid 4712" };
-    this.state.errors = [{ name: "bar0.CTRL.on_write", count: 3, text: TRACE }];
+    this.state.errors = [{ name: "bar0.CTRL.on_write", revision: 3, count: 3, text: TRACE }];
     this.told = {};
     this.diff = "--- rev 2\n+++ rev 3\n@@ -1,4 +1,4 @@\n def switch(self, access):\n-    self.bar0.COUNT += 1\n+    self.bar0.COUNT += 2\n     self.irq.trigger()\n";
   }
@@ -109,7 +109,7 @@ function playedRecords(count, first = 0) {
 function playedRecord(seq) {
   const pick = (seq * 2654435761) % 100;
   const ms = seq * 3.1 + (seq % 7) * 0.21;
-  const revision = pick < 30 ? 3 : 0;
+  const revision = pick < 48 ? 3 : 0;
   if (pick < 45) return [seq, ms, "guest", "read", LANES[seq % 4], `0x${(seq * 77 & 0xffff).toString(16).padStart(8, "0")}`, "ENABLE=ON  SPEED=FAST", 9.1 + (seq % 5), 0, "", null];
   if (pick < 80) return [seq, ms, "guest", "write", LANES[seq % 4], `0x${(seq & 0xff).toString(16).padStart(8, "0")}`, "ENABLE 0→1  PERIOD 10→20", 41.5, revision, pick < 48 ? "! hook raised" : "", pick < 48 ? "bar0.CTRL.on_write" : null];
   if (pick < 84) return [seq, ms, "notebook", "poke", "bar0.CTRL", "0x00000001", "ENABLE 0→1", 0, 0, "", null];

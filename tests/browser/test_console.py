@@ -1,4 +1,4 @@
-"""The guest's console with a real VM: boot, keys, colours, power, reset, plug; alone and as a tab of the panel."""
+"""The guest's console with a real VM: boot, keys, colours, power and plug; alone and as the panel's tab."""
 
 import re
 

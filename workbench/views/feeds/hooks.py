@@ -18,7 +18,8 @@ class HooksFeed:
 
     def poll(self, source: Source) -> Part | None:
         """Return every row, if one changed."""
-        failures = {failure.name: failure for failure in source.device.hooks.failures}
+        found = source.device.hooks.failures
+        failures = {(failure.name, failure.revision): failure for failure in found}
         rows = [_row(source.device.hooks, hook, failures) for hook in source.device.hooks]
         if rows == self._last:
             return None
@@ -26,8 +27,8 @@ class HooksFeed:
         return Part({"rows": rows})
 
 
-def _row(hooks: Any, hook: Any, failures: Mapping[str, Any]) -> dict[str, Any]:
-    failure = failures.get(hook.key)
+def _row(hooks: Any, hook: Any, failures: Mapping[tuple[str, int], Any]) -> dict[str, Any]:
+    failure = failures.get((hook.key, hook.revision))
     return {
         "key": hook.key,
         "function": hook.function_name,

@@ -99,7 +99,7 @@ class LogFeed:
         """Return the rows in words, by the time they began; each record is decoded once."""
         before, self._rows = self._rows, {}
         log = source.device.log
-        failed = {failure.name for failure in source.device.hooks.failures}
+        failed = {(failure.name, failure.revision) for failure in source.device.hooks.failures}
         for row in rows:
             seq = int(row["seq"])
             self._rows[seq] = before.get(seq) or row_of(
@@ -110,11 +110,11 @@ class LogFeed:
         return sorted(self._rows.values(), key=lambda row: (row[1], row[0]))
 
 
-def row_of(record: Record, failed: set[str]) -> list[Any]:
-    """Return a record as the row of a frame; ``failed``: the names of hooks that raised."""
+def row_of(record: Record, failed: set[tuple[str, int]]) -> list[Any]:
+    """Return a record as the row of a frame; ``failed``: the hooks that raised, and in which revision."""
     key = f"{record.register}.on_{record.kind}"
     return [
         record.seq, round(record.elapsed / 1e6, 6), record.origin, record.kind, record.register,
         record.digits, record.text, round(record.latency / 1e3, 2), record.revision, record.marks,
-        key if "hook_failed" in record.flags and key in failed else "",
+        key if "hook_failed" in record.flags and (key, record.revision) in failed else "",
     ]  # fmt: skip

@@ -73,6 +73,9 @@ def _stall(device: Any) -> dict[str, Any]:
 
 
 def _errors(source: Source) -> list[dict[str, Any]]:
-    found = [(one.name, one.count, one.text) for one in source.device.hooks.failures]
-    found += [(f"views: {name}", count, text) for name, (text, count) in source.problems.items()]
-    return [{"name": name, "count": count, "text": text[-_TEXT:]} for name, count, text in found[-_ERRORS:]]
+    found = [(one.name, one.revision, one.count, one.text) for one in source.device.hooks.failures]
+    found += [(f"views: {name}", 0, count, text) for name, (text, count) in source.problems.items()]
+    return [
+        {"name": name, "revision": revision, "count": count, "text": text[-_TEXT:]}
+        for name, revision, count, text in found[-_ERRORS:]
+    ]

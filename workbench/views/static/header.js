@@ -11,12 +11,17 @@ const headerStates = {
 
 const HEADER_STALL_S = 2; // a hook that runs longer gets a banner
 
+/** The end of a traceback: what was raised. */
+const headerLast = (text) => (text ?? "").trim().split("\n").pop();
+/** Which of a hook's errors it is: another revision's, or another exception, is not put away with it. */
+const headerFault = ({ name, revision, text }) => [name, revision ?? 0, headerLast(text)].join("\n");
+
 class HeaderPart {
   constructor(el, link, layout) {
     this.el = el;
     this.link = link;
     this.state = {};
-    this.dismissed = new Map(); // hook errors put away: name -> count at that time
+    this.dismissed = new Map(); // hook errors put away: which one -> count at that time
     this.banners = new Map();
     this.#build();
     this.layout(layout);
@@ -169,7 +174,7 @@ class HeaderPart {
     if (state.error) wanted.set("error", { text: state.error });
     if (state.notice) wanted.set("notice", { notice: state.notice });
     for (const fault of (state.errors ?? []).slice(-3)) {
-      if ((this.dismissed.get(fault.name) ?? 0) < fault.count) wanted.set(`hook ${fault.name}`, { fault });
+      if ((this.dismissed.get(headerFault(fault)) ?? 0) < fault.count) wanted.set(`hook ${fault.name}`, { fault });
     }
     for (const [key, banner] of this.banners) {
       if (!wanted.has(key)) {
@@ -208,17 +213,16 @@ class HeaderPart {
     const head = h("span", null);
     const trace = h("pre", { class: "wb-trace", tabindex: "0", "aria-label": "Traceback" });
     const close = iconButton(`Put away the error of ${fault.name}`, () => {
-      this.dismissed.set(fault.name, banner.wbCount);
+      this.dismissed.set(headerFault(banner.wbFault), banner.wbFault.count);
       banner.remove();
       this.banners.delete(`hook ${fault.name}`);
     }, { shown: "✕", class: "wb-quiet" });
     const banner = h("div", { class: "wb-banner", "data-tone": "bad" }, h("span", { class: "wb-mark", "aria-hidden": "true" }, "✕"),
       h("details", null, h("summary", null, head), trace), close);
     banner.wbShow = (what) => {
-      const { name, count, text } = what.fault;
-      banner.wbCount = count;
-      const last = (text ?? "").trim().split("\n").pop();
-      setText(head, `${name} raised ${last}${count > 1 ? `, ${countText(count)} times` : ""}. The guest got the stored value.`);
+      const { name, revision, count, text } = what.fault;
+      banner.wbFault = what.fault;
+      setText(head, `${name}${revision ? ` rev ${revision}` : ""} raised ${headerLast(text)}${count > 1 ? `, ${countText(count)} times` : ""}. The guest got the stored value.`);
       setText(trace, text);
     };
     return banner;

@@ -56,13 +56,14 @@ const hooksView = (() => {
     }
 
     #fillRevisions(row) {
-      const wish = row.revisions.join();
-      if (this.known !== wish) {
+      const wish = [row.revision, ...row.revisions].join();
+      const news = this.known !== wish;
+      if (news) {
         this.known = wish;
         this.revision.replaceChildren(...row.revisions.map((n) => h("option", { value: String(n) }, `rev ${n}`)));
       }
       setAttr(this.revision, "aria-label", `Revision of ${row.key}: choose one to go back to it`);
-      if (document.activeElement !== this.revision) this.revision.value = String(row.revision);
+      if (news || document.activeElement !== this.revision) this.revision.value = String(row.revision);
     }
 
     async #revert(revision) {
@@ -81,7 +82,7 @@ const hooksView = (() => {
 
     #trace() {
       return h("pre", { class: "wb-trace", tabindex: "0", "aria-label": `Traceback of ${this.row.key}` },
-        this.link.state?.errors?.find((error) => error.name === this.row.key)?.text ?? this.row.error);
+        faultOf(this.link.state, this.row.key, this.row.revision)?.text ?? this.row.error);
     }
 
     #diff() {

@@ -189,7 +189,7 @@ const logView = (() => {
 
     /** What stands under an unfolded record: its changes one by one, and the traceback. */
     #linesOf(row) {
-      const fault = row[TRACE] && this.link.state?.errors?.find((error) => error.name === row[TRACE]);
+      const fault = row[TRACE] && faultOf(this.link.state, row[TRACE], row[REVISION]);
       const trace = fault ? [`${fault.name} raised ${fault.count} time${fault.count === 1 ? "" : "s"}; the last:`, ...fault.text.trimEnd().split("\n")] : [];
       return [`record ${row[SEQ]}`, ...row[TEXT].split(/ {2,}/).filter(Boolean), ...trace];
     }

@@ -191,6 +191,11 @@ function oncePerFrame(action) {
   return ask;
 }
 
+/** The last error of one revision of a hook, or undefined. @param {Object} state the `state` feed */
+function faultOf(state, name, revision) {
+  return state?.errors?.findLast((error) => error.name === name && error.revision === revision);
+}
+
 /** Call `changed(visible)` when `el` comes into or leaves the screen or its page is hidden. @returns {function()} stops it */
 function watchVisible(el, changed) {
   let onScreen = false;
