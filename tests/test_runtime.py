@@ -1,6 +1,7 @@
 """Where sockets live, and the interpreter's switch interval while hooks are served."""
 
 import socket
+import subprocess
 import sys
 
 import pytest
@@ -51,6 +52,20 @@ def test_what_a_killed_process_left_is_removed_and_all_else_stays(directory):
     (base / "\u00b2-1").mkdir(mode=0o700)
     assert remove_stale(base) == 1
     assert {entry.name for entry in base.iterdir()} == {directory.name, "20240101", "18-new", "\u00b2-1"}
+
+
+@pytest.mark.slow
+def test_processes_that_come_and_go_keep_their_directories(home):
+    code = (
+        "from workbench.runtime import SocketDirectory\n"
+        "for _ in range(300):\n"
+        "    assert (SocketDirectory.take() / 'lock').exists()\n"
+        "    SocketDirectory.give()\n"
+    )
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    assert [process.communicate()[1] for process in processes] == ["", "", ""]
 
 
 def test_files_of_others_in_a_stale_directory_stay(directory):

@@ -84,34 +84,53 @@ class SocketDirectory:
             raise StateError(f"{base} must be a directory that only you can enter (mode 0700)")
         remove_stale(base)
         own = base / cls._name  # the same again, so that a device is found where it was before
-        own.mkdir(mode=0o700)
-        cls._lock = os.open(own / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        fcntl.flock(cls._lock, fcntl.LOCK_EX)
-        cls._path = own
+        while cls._path is None:
+            own.mkdir(mode=0o700, exist_ok=True)
+            cls._lock = os.open(own / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            fcntl.flock(cls._lock, fcntl.LOCK_EX)
+            if _is_file(cls._lock, own / "lock"):
+                cls._path = own
+            else:  # another process took it for stale before it was locked
+                os.close(cls._lock)
 
 
 def remove_stale(base: Path) -> int:
     """Remove the directories that no living process holds; return how many there were."""
     count = 0
     for entry in base.iterdir():
-        if OWN_NAME.fullmatch(entry.name) and _private(entry) and _is_stale(entry):
-            _remove(entry)
-            count += 1
+        if OWN_NAME.fullmatch(entry.name):
+            with contextlib.suppress(FileNotFoundError):  # its own process, or another one, removes it now
+                count += _private(entry) and _remove_if_stale(entry)
     return count
 
 
-def _is_stale(directory: Path) -> bool:
+def _remove_if_stale(directory: Path) -> bool:
+    """Remove a directory that nobody has locked, and hold its lock until it is gone; return whether."""
     try:
         lock = os.open(directory / "lock", os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     except OSError:
-        return time.time() - directory.stat().st_mtime > UNLOCKED_SECONDS
+        stale = time.time() - directory.stat().st_mtime > UNLOCKED_SECONDS
+        if stale:
+            _remove(directory)
+        return stale
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        stale = _is_file(lock, directory / "lock")
+        if stale:
+            _remove(directory)
+        return stale
+    except BlockingIOError:
         return False
     finally:
         os.close(lock)
-    return True
+
+
+def _is_file(fd: int, path: Path) -> bool:
+    """Whether the open file still lies at ``path``."""
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _remove(directory: Path) -> None:
