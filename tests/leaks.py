@@ -1,4 +1,4 @@
-"""What a test may leave behind: open file descriptors and socket files."""
+"""What a test may leave behind: open file descriptors, socket files, memory."""
 
 import glob
 import os
@@ -26,3 +26,9 @@ def sockets(pid: int) -> list[str]:
     roots = [f"{tempfile.gettempdir()}/workbench-{os.getuid()}"]
     roots += [f"{root}/workbench" for root in [os.environ.get("XDG_RUNTIME_DIR")] if root]
     return [name for root in roots for name in glob.glob(f"{root}/{pid}-*/*.sock")]
+
+
+def resident() -> int:
+    """The memory that this process has, in bytes."""
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
