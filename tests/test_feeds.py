@@ -198,7 +198,7 @@ def test_memory_comes_when_a_byte_of_the_window_changed(device: wb.Device, look:
     poll = look.feed("memory", space="bar0", start="0xf0", length=64)
     part = poll()
     assert part.json | {"buffer": 0} == {
-        "space": "bar0", "start": "0xf0", "size": "0x1000", "error": "", "buffer": 0,
+        "space": "bar0", "start": "0xf0", "size": "0x1000", "error": "", "gaps": [], "buffer": 0,
     }  # fmt: skip
     assert part.buffers[0] == device.bar0.peek(0xF0, 64)
     device.bar0.SCRATCH = 1  # elsewhere
@@ -208,6 +208,23 @@ def test_memory_comes_when_a_byte_of_the_window_changed(device: wb.Device, look:
     assert look.feed("memory", space="bar0", start="0xff0", length=64)().buffers == (bytes(16),)
     assert "no 'bar9'" in look.feed("memory", space="bar9", start="0x0", length=4)().json["error"]
     assert "mapped no memory" in look.feed("memory", space="iova", start="0x1000", length=4)().json["error"]
+
+
+def test_what_is_mapped_of_guest_memory_is_shown(device: wb.Device, look: Look) -> None:
+    with device.connect() as guest:
+        guest.memory.write(0xFFFFC, b"last")
+        guest.memory.map(0x102000, 0x1000)
+        guest.memory.map(0x103000, 0x1000, shared_fd=False)
+        guest.memory.write(0x102000, b"next")
+        poll = look.feed("memory", space="iova", start="0xffff0", length=0x3FF0)
+        part = poll()
+        assert (part.json["error"], part.json["gaps"]) == ("", [[0x10, 0x2000], [0x3010, 0xFE0]])
+        assert (part.buffers[0][0xC:0x10], part.buffers[0][0x2010:0x2014]) == (b"last", b"next")
+        assert poll() is None
+        guest.memory.unmap(0x102000)
+        assert poll().json["gaps"] == [[0x10, 0x3FE0]]
+        begin = look.feed("memory", space="iova", start="0x101ff0", length=0x20)()
+        assert "mapped no memory" in begin.json["error"]
 
 
 def test_interrupts_say_how_they_stand(device: wb.Device, look: Look) -> None:

@@ -40,14 +40,16 @@ its buffers by number: {"buffer": 0}. Only feeds that changed are in a frame. Fe
     "error": "", "total": n, "dropped": n, "rate": accesses/s, "reads": n, "writes": n, "flagged": n,
     "stall": {"waits": n, "total_ms": x, "worst_ms": x, "worst_cell": "In[3]" | "", "now": null | {"hook":
     "bar0.CTRL.on_write",
-    "seconds": 2.1}}, "errors": [{"name": "bar0.CTRL.on_write", "count": 3, "text": "Traceback..."}],
+    "seconds": 2.1}}, "errors": [{"name": "bar0.CTRL.on_write", "revision": 2,
+    "count": 3, "text": "Traceback..."}],
     "subshells": true, "notice": "layout changed: ... replug" | ""}
 ``registers`` {"block": "bar0" | null}: {"buffer": i, "count": n}; n entries of 32 bytes: u32 register
     number, u32 answers
     (0 C, 1 Python hook, 2 native, 3 mapped), u64 value, u64 reads, u64 writes (counts since the device was
     made). Changed ones only; all after hello.
 ``memory`` {"space": "bar0" | "config" | "iova", "start": "0x...", "length": bytes <= 16384}:
-    {"space": ..., "start": "0x..", "size": "0x.. of the space", "error": "", "buffer": i} the bytes.
+    {"space": ..., "start": "0x..", "size": "0x.. of the space", "error": "", "gaps": [[offset, length]],
+    "buffer": i} the bytes; those in gaps cannot be reached (an IOVA that is not mapped).
 ``irq`` {}: {"lines": [{"index": 0, "vector": 0, "name": "INTx", "armed": b, "enabled": b, "masked": b,
     "asserted": b,
     "pending": b, "count": n, "last": ns or 0}], "repeat": {"0:0": hertz}}
@@ -63,7 +65,7 @@ its buffers by number: {"buffer": 0}. Only feeds that changed are in a frame. Fe
     u8 kind (enum wb_kind), u8 flags (bit 0 flagged), u32 value (low 32 bits). null: follow the last 10 s.
 ``hooks`` {}: {"rows": [{"key": "bar0.CTRL.on_write", "function": "switch", "cell": "In[4]", "revision": 3,
     "calls": n, "median_us": x,
-    "max_us": x, "error": "", "enabled": b, "revisions": [1, 2, 3]}]}
+    "max_us": x, "error": "of this revision", "enabled": b, "revisions": [1, 2, 3]}]}
 ``console`` {"from": characters already there}: {"from": n, "text": "...", "alive": b, "vm": "tcg, pid 12"}
 
 Actions: "poke" {"register": number, "field": name or null, "value": "0x.."}, "write" (as the guest, same

@@ -43,6 +43,16 @@ class MemoryBytes {
     this.chunks.set(base, chunk);
   }
 
+  /** Forget bytes: nothing is there. @param {bigint} start @param {number} length */
+  forget(start, length) {
+    for (let address = start, end = start + BigInt(length); address < end;) {
+      const offset = Number(address % BigInt(MEMORY_CHUNK));
+      const take = Math.min(MEMORY_CHUNK - offset, Number(end - address));
+      this.chunks.get(address - BigInt(offset))?.known.fill(0, offset, offset + take);
+      address += BigInt(take);
+    }
+  }
+
   /** A byte, or -1 if it has not arrived. @param {bigint} address @returns {number} */
   at(address) {
     const offset = Number(address & BigInt(MEMORY_CHUNK - 1));
@@ -110,6 +120,7 @@ class MemoryPart {
     this.names = memoryNames(this.all.registers, name);
     this.el.classList.toggle("wb-memory-named", this.names.size > 0);
     this.error = "";
+    this.gaps = [];
     this.#resize(block ? BigInt(block.size) : 1n << 64n);
     this.rows.moveTo(0);
   }
@@ -183,8 +194,16 @@ class MemoryPart {
     if (size > 0n && size !== this.size) this.#resize(size);
     this.error = json.error ?? "";
     if (this.error) this.bytes = new MemoryBytes(); // what was there before is not there now
+    this.gaps = json.gaps ?? [];
     this.#tell();
-    this.bytes.take(BigInt(json.start), dataBytes(buffers, json.buffer), (address) => this.changed.add(address));
+    const start = BigInt(json.start);
+    const bytes = dataBytes(buffers, json.buffer);
+    let at = 0;
+    for (const [gap, length] of [...this.gaps, [bytes.length, 0]]) {
+      this.bytes.take(start + BigInt(at), bytes.subarray(at, gap), (address) => this.changed.add(address));
+      this.bytes.forget(start + BigInt(gap), length);
+      at = gap + length;
+    }
     this.live();
   }
 
@@ -197,7 +216,8 @@ class MemoryPart {
   #tell() {
     const size = this.size > 1n << 48n ? "" : sizeText(this.size);
     const part = this.size > MEMORY_SPAN ? `from ${hexText(this.base, 4)}, 1 GiB` : size;
-    setText(this.about, this.error ? `✕ ${this.error}` : part);
+    const gaps = this.gaps?.length ? " · the guest has not mapped all of this" : "";
+    setText(this.about, this.error ? `✕ ${this.error}` : part + gaps);
     setAttr(this.about, "data-tone", this.error ? "bad" : null);
   }
 
