@@ -126,7 +126,7 @@ def test_what_a_bar_does_not_know_or_would_overlook_is_a_mistake() -> None:
         "A is a tuple with a Register in it: take the comma away",
         "B is a Field: it belongs into a Register, as in Register(0, B=Field(0))",
         "C is the class Register: call it, as in Register(0)",
-        "sise=1 is no option; options: size, kind, bits, prefetchable, doc",
+        "sise=1 is no option; options: size, kind, bits, prefetchable, mmap, doc",
     )
 
 

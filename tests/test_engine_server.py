@@ -285,7 +285,7 @@ def test_a_reply_may_carry_a_descriptor(engine: Engine, memory: int) -> None:
     def answer(request: Any) -> int:
         if request.command == VERSION:
             return engine.accept(request)
-        request.reply_fd, request.reply_size = memory, 2
+        request.reply_fds[0], request.reply_nfds, request.reply_size = memory, 1, 2
         ffi.memmove(request.reply, b"ok", 2)
         return 0
 

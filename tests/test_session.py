@@ -14,10 +14,15 @@ class Card:
 
     region_sizes = {0: 4096, 7: 256}
     irq_counts = (1, 0, 0, 0, 0)
+    region_areas = {}
+    port_regions = ()
     resets = 0
 
     def client_reset(self) -> None:
         self.resets += 1
+
+    def doorbells(self, index):
+        return []
 
 
 class MappedSession(Session):

@@ -6,6 +6,7 @@ Public names; each is documented where it is defined.
 from .capabilities import Capability, PowerManagement, VendorSpecific
 from .client import Client
 from .device import Device
+from .doorbells import Doorbell
 from .errors import (
     DescriptionError,
     DmaError,
@@ -33,6 +34,7 @@ __all__ = [
     "DescriptionError",
     "Device",
     "DmaError",
+    "Doorbell",
     "Field",
     "HookError",
     "Interrupts",

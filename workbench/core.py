@@ -6,16 +6,20 @@ again) can take a served core over while the guest stays attached.
 
 import logging
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 from .dma import DmaMemory
+from .doorbells import Doorbell
 from .engine import check, ffi, lib
 from .hooks import Hooks
 from .interrupts import InterruptLine, Interrupts
 from .log import AccessLog
+from .pages import Area
+from .protocol import Ring
 from .registers import Block
 from .takeover import describe
+from .watch import Watch
 
 __all__ = ["Core"]
 
@@ -33,6 +37,7 @@ class Core:
     ) -> None:
         self.device = device
         self.server: Any = None
+        self.watches: list[Watch] = []  #: of mapped pages, until they are stopped
         self.blocks = blocks
         self._context = ffi.new_handle(self)
         self.handle = _new_engine(self._context, log_records)
@@ -40,8 +45,10 @@ class Core:
             if count:
                 check(lib.wb_irq_add(self.handle, index, count), "interrupts")
         for index, block in blocks.items():
-            flags = lib.WB_REGION_READ | lib.WB_REGION_WRITE
+            flags = lib.WB_REGION_READ | (0 if index == lib.WB_ROM else lib.WB_REGION_WRITE)
             check(lib.wb_region_add(self.handle, index, block.size, flags), f"region {block.name}")
+            for start, size in block.mapped:
+                check(lib.wb_region_share(self.handle, index, start, size), f"mmap of {block.name}")
         describe(self.handle, blocks)
         self.log = AccessLog(self.handle, blocks)
         self.hooks = Hooks(device, self.handle, blocks, logger)
@@ -61,6 +68,41 @@ class Core:
     def irq_counts(self) -> Sequence[int]:
         """Vectors of each IRQ index: INTx, MSI, MSI-X, ERR, REQ."""
         return self.irq.description.counts()
+
+    @property
+    def region_areas(self) -> Mapping[int, Sequence[Area]]:
+        """What a client may map of each region: (start, size), bytes; all of it or whole pages."""
+        return {index: block.mapped for index, block in self.blocks.items()}
+
+    @property
+    def port_regions(self) -> Container[int]:
+        """The I/O BARs."""
+        return {index for index, bar in self.device.bars.items() if bar.kind == "io"}
+
+    def region_fd(self, index: int) -> int:
+        """Return the memory file of a region with mapped pages; it stays the engine's."""
+        return check(lib.wb_region_fd(self.handle, index), f"the memory of region {index}")
+
+    def doorbells(self, index: int) -> list[Ring]:
+        """Return the writes to a region that may be signalled by eventfd, in order of offset."""
+        registers = self.blocks[index].registers.values()
+        rings = [
+            Ring(bell.element_offset(element), bell.size, bell.match)
+            for bell in registers
+            if isinstance(bell, Doorbell)
+            for element in range(bell.count)
+        ]
+        return sorted(rings, key=lambda ring: ring.offset)
+
+    def open_doorbell(self, index: int, ring: Ring) -> int:
+        """Return the eventfd that stands for a write; it stays the engine's, until the client goes."""
+        fd = lib.wb_doorbell_open(self.handle, index, ring.offset, ring.size, ring.match or 0)
+        return check(fd, f"a doorbell at {ring.offset:#x}")
+
+    def close_watches(self) -> None:
+        """Stop every watch of mapped pages."""
+        while self.watches:
+            self.watches.pop().stop()
 
     def client_reset(self) -> None:
         """Reset because the client asked for it (DEVICE_RESET)."""

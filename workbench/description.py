@@ -12,7 +12,9 @@ from .engine import lib
 from .errors import DescriptionError
 from .hook import accepted_arguments
 from .mistakes import call_problem, misplaced, shown
+from .pages import unhookable
 from .registers import Bar, Block, Register
+from .rom import rom_block
 
 __all__ = ["check_capabilities", "check_events", "find_bars", "find_blocks", "find_hooks"]
 
@@ -66,8 +68,12 @@ def find_blocks(cls: type[Any], problems: list[str]) -> dict[int, Block]:
     For a class whose ``id``, ``irq`` and ``capabilities`` are what they should be.
     """
     blocks = {index: bar.block for index, bar in cls.bars.items()}
+    rom = rom_block(cls.rom, problems)
+    if rom is not None:
+        blocks[lib.WB_ROM] = rom
+    size = rom.size if rom else 0
     try:
-        blocks[lib.WB_CONFIG] = pci.config_block(cls.id, cls.bars, cls.irq.pin, cls.capabilities)
+        blocks[lib.WB_CONFIG] = pci.config_block(cls.id, cls.bars, cls.irq.pin, cls.capabilities, size)
     except DescriptionError as error:
         problems.extend(error.problems)
     return blocks
@@ -103,6 +109,8 @@ def find_hooks(cls: type[Any], problems: list[str]) -> list[tuple[Register, str,
                 key = id(register), slot
                 if not any(register is mine for mine in own):
                     problems.append(f"{name} hooks {register.name}, which is not a register of this device")
+                elif register.block and register.block.mapped_area(register.offset):
+                    problems.append(f"{name} hooks {register.name}: {unhookable(register.offset)}")
                 elif vars(base).get(seen.setdefault(key, name)) is not value:
                     both = f"{seen[key]} and {name} both hook {register.name}.on_{slot}"
                     problems.append(f"{both}: one of them would never run")

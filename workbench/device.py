@@ -54,9 +54,9 @@ _live: "weakref.WeakSet[Device]" = weakref.WeakSet()  # whose class may be defin
 class Device:
     """A PCI device: describe it by subclassing, then ``serve()`` it.
 
-    Class attributes: ``id`` (PciId), ``irq`` (Interrupts), ``capabilities`` (a sequence), and nested
-    classes ``bar0`` to ``bar5`` (Bar). Override ``on_reset(kind)``, ``on_attach()``, ``on_detach()``
-    to hear of a reset and of clients; they run on the server's thread.
+    Class attributes: ``id`` (PciId), ``irq`` (Interrupts), ``capabilities`` (a sequence), ``rom`` (bytes of
+    an option ROM), and nested classes ``bar0`` to ``bar5`` (Bar). Override ``on_reset(kind)``,
+    ``on_attach()``, ``on_detach()`` to hear of a reset and of clients; they run on the server's thread.
 
     An instance has ``bar0`` ..., ``config`` (handles), ``irq``, ``dma``, ``log`` and ``hooks``.
     ``name`` (default: the class's name) names its socket; ``strict=True`` makes the end of a
@@ -66,6 +66,7 @@ class Device:
     id: ClassVar[pci.PciId]
     irq: Any = Interrupts()
     capabilities: ClassVar[Sequence[Capability]] = ()
+    rom: Any = None
     bars: ClassVar[Mapping[int, type[Bar]]] = {}
     blocks: ClassVar[Mapping[int, Block]] = {}
     class_hooks: ClassVar[Sequence[tuple[Register, str, str]]] = ()
@@ -306,8 +307,9 @@ class Device:
         return [*backed, "-device", json.dumps(plug)]
 
     def close(self) -> None:
-        """Stop serving and remove the socket; registers and log stay readable. May be repeated."""
+        """Stop serving and watching, remove the socket; registers and log stay readable. May be repeated."""
         self.closed = True
+        self._core.close_watches()
         _live.discard(self)
         if self.server is not None:
             self.server.stop()

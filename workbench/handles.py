@@ -13,6 +13,9 @@ from enum import IntEnum
 from operator import index
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 from .engine import check, ffi, lib
 from .fields import Field, spell
 from .hook import Hook
@@ -20,6 +23,7 @@ from .number import Number
 from .region import Region
 from .registers import Block, Register
 from .unseen import unseen
+from .watch import Watch
 
 __all__ = ["BlockHandle", "FieldHandle", "RegisterArray", "RegisterHandle"]
 
@@ -334,6 +338,29 @@ class BlockHandle:
         from .views.doors import view_of
 
         return view_of(self._region.hooks.owner, kind, block=self.description.name)
+
+    @property
+    def memory(self) -> npt.NDArray[np.uint8]:
+        """The mapped pages as a writable array of bytes, shared with the guest: see ``array()``."""
+        return self.array()
+
+    def array(
+        self, dtype: npt.DTypeLike = np.uint8, offset: int | None = None, count: int | None = None
+    ) -> npt.NDArray[Any]:
+        """Return mapped pages as a writable NumPy array: no rules, no log, the guest sees each store.
+
+        ``offset`` in bytes (default: the only mapped area's start), ``count`` elements (default: to the
+        area's end). It stays valid when the device is gone. Raises StateError when nothing, or not one
+        thing, is mapped; ValueError when it would reach outside.
+        """
+        return self._region.array(dtype, offset, count)
+
+    def watch(self, offset: int | None = None, size: int | None = None, period: float = 0.01) -> Watch:
+        """Log what the guest changes in mapped pages, sampled every ``period`` seconds: see Watch.
+
+        ``offset`` and ``size`` in bytes (default: the only mapped area). Raises StateError, ValueError.
+        """
+        return self._region.watch(offset, size, period)
 
     def read(self, offset: int, size: int) -> bytes:
         """Read ``size`` bytes as the guest would."""

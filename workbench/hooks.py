@@ -16,9 +16,10 @@ from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 from .engine import ffi, lib
-from .errors import StateError
+from .errors import DescriptionError, StateError
 from .failures import Failures, HookSkippedError
 from .hook import Access, Hook
+from .pages import unhookable
 from .registers import Block, Register
 from .stalls import Stalls
 
@@ -96,9 +97,14 @@ class Hooks:
         """Put ``function`` in a slot ("read" or "write") and return the Hook with its new revision.
 
         Logged as a swap, unless it is part of the class (``described``) and the slot was never used.
-        Raises DescriptionError when the function cannot be called with (device) or (device, access).
+        Raises DescriptionError when the function cannot be called with (device) or (device, access), or
+        when the register lies in a page that the guest maps.
         """
-        hook = Hook(self._blocks[region].name, region, register, index, slot, function)
+        block = self._blocks[region]
+        if block.mapped_area(register.element_offset(index)):
+            why = unhookable(register.element_offset(index))
+            raise DescriptionError(f"{block.name}.{register.element_name(index)}", [why])
+        hook = Hook(block.name, region, register, index, slot, function)
         hook.described = described
         key = (region, register.element_name(index), slot)
         with self._swapping:

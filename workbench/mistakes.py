@@ -49,7 +49,8 @@ TAKEN = frozenset(
     [
         *("value", "read", "write", "peek", "poke", "on_read", "on_write", "modify", "reset"),
         *("description", "view", "fields", "name", "offset", "index", "hook", "unhook"),
-        *("block", "registers", "size", "kind", "bits", "prefetchable", "doc"),
+        *("block", "registers", "size", "kind", "bits", "prefetchable", "doc", "mapped"),
+        *("memory", "array", "watch"),
     ]
 )
 
@@ -262,18 +263,18 @@ def misplaced(body: Mapping[str, object]) -> Iterator[str]:
     """Yield what stands in a class body and would be overlooked there."""
     for name, value in body.items():
         kinds = [type(one).__name__ for one in (value if isinstance(value, tuple) else [value])]
-        if isinstance(value, tuple) and kinds[:1] in (["Register"], ["Field"]):
+        if isinstance(value, tuple) and kinds[:1] in (["Register"], ["Doorbell"], ["Field"]):
             yield f"{name} is a tuple with a {kinds[0]} in it: take the comma away"
         elif kinds == ["Field"]:
             yield f"{name} is a Field: it belongs into a Register, as in Register(0, {name}=Field(0))"
-        elif isinstance(value, type) and value.__name__ in ("Register", "Field"):
+        elif isinstance(value, type) and value.__name__ in ("Register", "Doorbell", "Field"):
             yield f"{name} is the class {value.__name__}: call it, as in {value.__name__}(0)"
 
 
 def unknown_options(options: Mapping[str, object]) -> Iterator[str]:
     """Yield a line for each option of a Bar that there is not."""
     for name, value in options.items():
-        yield f"{name}={shown(value)} is no option; options: size, kind, bits, prefetchable, doc"
+        yield f"{name}={shown(value)} is no option; options: size, kind, bits, prefetchable, mmap, doc"
 
 
 def bar_problems(size: int | None, kind: object, bits: int, prefetchable: bool) -> Iterator[str]:

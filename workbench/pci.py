@@ -13,6 +13,7 @@ from .capabilities import Capability, PowerManagement, VendorSpecific, capabilit
 from .errors import DescriptionError
 from .mistakes import BARS, integer, slot_problems
 from .registers import Bar, Block, Field, Register
+from .rom import rom_register
 
 __all__ = ["CONFIG_SIZE", "Capability", "PciId", "PowerManagement", "VendorSpecific", "config_block"]
 
@@ -60,11 +61,13 @@ def config_block(
     bars: Mapping[int, type[Bar]],
     interrupt_pin: int = 0,
     capabilities: Sequence[Capability] = (),
+    rom: int = 0,
 ) -> Block:
     """Return the 256 bytes of config space as a Block named "config".
 
-    ``bars``: slot 0 to 5 -> Bar class; ``interrupt_pin``: 0 none, 1 INTA to 4 INTD. Bytes without a
-    register read as 0 and take writes without remark. Raises DescriptionError with every mistake.
+    ``bars``: slot 0 to 5 -> Bar class; ``interrupt_pin``: 0 none, 1 INTA to 4 INTD; ``rom``: bytes of the
+    option ROM, a power of two, or 0. Bytes without a register read as 0 and take writes without remark.
+    Raises DescriptionError with every mistake.
     """
     problems = [f"BAR {slot}: slots are 0 to {BARS - 1}" for slot in bars if not 0 <= slot < BARS]
     problems += slot_problems({slot: bar.bits for slot, bar in bars.items()})
@@ -77,9 +80,10 @@ def config_block(
         raise DescriptionError(f"the config space of {pci_id}", problems)
     registers = {
         **_identity(pci_id),
-        **_control(bars, bool(capabilities)),
+        **_control(bars, bool(capabilities), rom),
         **_bar_registers(bars),
         **_rest(interrupt_pin, starts[0] if starts else 0),
+        "EXPANSION_ROM": rom_register(rom),
         **capability_registers(capabilities, starts),
     }
     block = Block("config", CONFIG_SIZE, registers, holes="ignore", doc="Configuration space")
@@ -102,8 +106,8 @@ def _identity(pci_id: PciId) -> dict[str, Register]:
     }
 
 
-def _control(bars: Mapping[int, type[Bar]], capabilities: bool) -> dict[str, Register]:
-    kinds = {bar.kind for bar in bars.values()}
+def _control(bars: Mapping[int, type[Bar]], capabilities: bool, rom: int) -> dict[str, Register]:
+    kinds = {bar.kind for bar in bars.values()} | ({"memory"} if rom else set())
     # The error bits exist for hooks to poke; nothing here sets them.
     command = Register(
         0x04, 16, "ignore",
@@ -172,7 +176,6 @@ def _rest(interrupt_pin: int, pointer: int) -> dict[str, Register]:
         "HEADER_TYPE": Register(0x0E, 8, "ro"),
         "BIST": Register(0x0F, 8, "ignore"),
         "CARDBUS_CIS": Register(0x28, 32, "ignore"),
-        "EXPANSION_ROM": Register(0x30, 32, "ignore", doc="Not there: sizes to 0"),
         "CAPABILITIES_POINTER": Register(0x34, 8, "ignore", reset=pointer),
         "INTERRUPT_LINE": Register(0x3C, 8, "rw", doc="For system software; means nothing to the device"),
         "INTERRUPT_PIN": Register(0x3D, 8, "ro", reset=interrupt_pin),

@@ -23,6 +23,7 @@ __all__ = [
     "DMA_UNMAP",
     "FEATURE",
     "HEADER",
+    "IO_EVENTFD",
     "IO_FDS",
     "IRQS",
     "IRQ_INFO",
@@ -46,19 +47,24 @@ __all__ = [
     "DeviceFlag",
     "DmaFlag",
     "Header",
+    "IoEventfdFlag",
     "IrqFlag",
     "IrqSet",
     "MessageFlag",
     "RegionCapability",
     "RegionFlag",
+    "Ring",
     "UnmapFlag",
     "command_name",
     "errno_name",
     "irq_name",
+    "pack_io_eventfd",
     "pack_message",
     "pack_region_info",
+    "pack_sparse_areas",
     "pack_version",
     "region_capabilities",
+    "region_info_size",
     "region_name",
     "sparse_areas",
     "unpack_version",
@@ -83,7 +89,9 @@ IRQ_INFO = struct.Struct("<IIII")  #: argsz, flags, index, count
 IRQ_SET = struct.Struct("<IIIII")  #: argsz, flags, index, start, count
 REGION_ACCESS = struct.Struct("<QII")  #: offset, region, count; data follows
 DMA_ACCESS = struct.Struct("<QQ")  #: IOVA, count; data follows
-IO_FDS = struct.Struct("<IIII")  #: argsz, flags, index, count
+IO_FDS = struct.Struct("<IIII")  #: argsz, flags, index, count; IO_EVENTFD entries follow in the reply
+#: offset, size, number of the fd, type (0: ioeventfd), flags, padding, datamatch
+IO_EVENTFD = struct.Struct("<QQIIIIQ")
 FEATURE = struct.Struct("<II")  #: argsz, flags with the feature in the low 16 bits
 CAPABILITY = struct.Struct("<HHI")  #: id, version, offset of the next one from REGION_INFO
 SPARSE_HEADER = struct.Struct("<II")  #: number of areas, reserved; behind a CAPABILITY
@@ -148,6 +156,13 @@ class IrqFlag(IntFlag):
     MASKABLE = 2
     AUTOMASKED = 4
     NORESIZE = 8
+
+
+class IoEventfdFlag(IntFlag):
+    """Flags of IO_EVENTFD, those of KVM_IOEVENTFD."""
+
+    DATAMATCH = 1
+    PIO = 2
 
 
 class DmaFlag(IntFlag):
@@ -267,14 +282,41 @@ def pack_region_info(
     When the chain does not fit the client's ``argsz`` (bytes), the reply is the bare structure
     with the size that is needed and no CAPS flag: the client asks again.
     """
-    chain, needed = b"", REGION_INFO.size
+    chain, needed = b"", region_info_size(capabilities)
     for at, (kind, version, data) in enumerate(capabilities):
-        body = data + bytes(-len(data) % 8)
-        needed += CAPABILITY.size + len(body)
-        chain += CAPABILITY.pack(kind, version, needed if at + 1 < len(capabilities) else 0) + body
+        following = region_info_size(capabilities[: at + 1]) if at + 1 < len(capabilities) else 0
+        chain += CAPABILITY.pack(kind, version, following) + data + bytes(-len(data) % 8)
     if not chain or needed > argsz:
         return REGION_INFO.pack(needed, flags, index, 0, size, 0)
     return REGION_INFO.pack(needed, flags | RegionFlag.CAPS, index, REGION_INFO.size, size, 0) + chain
+
+
+def region_info_size(capabilities: Sequence[RegionCapability]) -> int:
+    """Return the bytes of a GET_REGION_INFO reply with these capabilities."""
+    return REGION_INFO.size + sum(
+        CAPABILITY.size + len(one.data) + -len(one.data) % 8 for one in capabilities
+    )
+
+
+def pack_sparse_areas(areas: Sequence[tuple[int, int]]) -> RegionCapability:
+    """Return the sparse-mmap capability: only these (offset, size) areas, bytes, may be mapped."""
+    listed = b"".join(SPARSE_AREA.pack(*area) for area in areas)
+    return RegionCapability(SPARSE_MMAP, 1, SPARSE_HEADER.pack(len(areas), 0) + listed)
+
+
+class Ring(NamedTuple):
+    """A write that may be signalled: ``size`` bytes at ``offset``; ``match``: of that value alone."""
+
+    offset: int
+    size: int
+    match: int | None
+
+
+def pack_io_eventfd(ring: Ring, number: int, flags: int) -> bytes:
+    """Return an entry of a GET_REGION_IO_FDS reply: a write that may be signalled on fd ``number``."""
+    if ring.match is not None:
+        flags |= IoEventfdFlag.DATAMATCH
+    return IO_EVENTFD.pack(ring.offset, ring.size, number, 0, flags, 0, ring.match or 0)
 
 
 def region_capabilities(reply: bytes) -> list[RegionCapability]:

@@ -57,7 +57,7 @@ _MARKS = {
     "violation": "writes read-only or reserved bits",
     "hook_failed": "hook raised",
 }
-_TOUCHES = (lib.WB_KIND_READ, lib.WB_KIND_WRITE, lib.WB_KIND_POKE, lib.WB_KIND_SWAP)
+_TOUCHES = (lib.WB_KIND_READ, lib.WB_KIND_WRITE, lib.WB_KIND_POKE, lib.WB_KIND_SWAP, lib.WB_KIND_MMAP)
 _IRQS = (lib.WB_KIND_IRQ, lib.WB_KIND_UNMASK)
 _DMA = (lib.WB_KIND_DMA_READ, lib.WB_KIND_DMA_WRITE, lib.WB_KIND_MAP, lib.WB_KIND_UNMAP)
 _CACHED = 1 << 16
@@ -110,12 +110,12 @@ class Names:
         kind = np.where(records["plane"], lib.WB_KIND_WRITE, records["kind"])
         named = np.isin(kind, _TOUCHES + _IRQS)
         where = np.where(named, records["offset"], 0).astype(np.uint64)
-        if len(where) and int(where.max()) >= 1 << 31:
+        if len(where) and int(where.max()) >= 1 << 30:
             where = np.unique(where, return_inverse=True)[1].astype(np.uint64)
         touching = np.isin(kind, _TOUCHES)
         size = np.where(touching, records["size"], 0).astype(np.uint64)
-        # 4 bits of kind, 8 of region, 21 of size (at most 1 MiB), and the rest is the offset or its number.
-        key = (where << 33) | (size << 12) | (records["region"].astype(np.uint64) << 4)
+        # 5 bits of kind, 8 of region, 21 of size (at most 1 MiB), and the rest is the offset or its number.
+        key = (where << 34) | (size << 13) | (records["region"].astype(np.uint64) << 5)
         key |= kind.astype(np.uint64)
         _, first, codes = np.unique(key, return_index=True, return_inverse=True)
         rows = records[["plane", "kind", "region", "offset", "size"]][first].tolist()
@@ -180,7 +180,7 @@ class Record:
 
     seq: int  #: counts every record of the device, without gaps
     time: int  #: ns, CLOCK_MONOTONIC, when the access began
-    kind: str  #: "read", "write", "poke", "irq", "dma_read", "reset", "swap", "attach" ...
+    kind: str  #: "read", "write", "poke", "mmap", "irq", "dma_read", "reset", "swap", "attach" ...
     origin: str  #: who did it: "guest", "notebook", "device" (its hooks)
     register: str  #: "bar0.CTRL", "bar0.A+B", "bar0+0x40" where no register is, "irq.INTx", "dma" ...
     offset: int  #: bytes into the region; the IOVA of DMA
@@ -188,9 +188,13 @@ class Record:
     value: int  #: what was read or written; of a refused DMA access: the errno
     old: int  #: the stored bytes before; write-only bits: as last written
     now: int  #: the stored bytes after the rules, before a write hook
-    latency: int  #: ns from request to answer, hooks included
+    latency: (
+        int  #: ns from request to answer, hooks included; "mmap": it changed so long before `time` at most
+    )
     revision: int  #: of the last hook that ran; 0: none
-    flags: frozenset[str]  #: "unmapped", "violation", "hook_ran", "hook_failed", "long", "refused"
+    flags: frozenset[
+        str
+    ]  #: "unmapped", "violation", "hook_ran", "hook_failed", "long", "refused", "signalled", "more"
     changes: tuple[str, ...]  #: fields that changed, as "ENABLE 0→1"
     text: str  #: what happened, in words
     elapsed: int = 0  #: ns since the first record of the log
@@ -204,6 +208,8 @@ class Record:
         if kind in _TOUCHES and kind != lib.WB_KIND_SWAP:
             changes = _changes(touch, offset, size, old, now)
             text = "  ".join(changes) or _decoded(touch, offset, size, value)
+            if bits & lib.WB_MORE:
+                changes, text = (), f"{value} more words changed"
         else:
             text = _story(kind, offset, size, value, revision)
         flags = frozenset(name for bit, name in FLAGS.items() if bits & bit)
@@ -217,8 +223,8 @@ class Record:
     @property
     def digits(self) -> str:
         """The value in hexadecimal, as wide as the access, at most 8 bytes; empty where there is none."""
-        has_one = self.kind in ("read", "write", "poke", "dma_read", "dma_write")
-        has_one = has_one and "refused" not in self.flags
+        has_one = self.kind in ("read", "write", "poke", "mmap", "dma_read", "dma_write")
+        has_one = has_one and not self.flags & {"refused", "more"}
         return f"0x{self.value:0{2 * min(self.size, 8)}x}" if has_one else ""
 
     @property

@@ -1,11 +1,17 @@
-"""The bytes of one block of one device, in the engine: peek, poke, read and write by offset."""
+"""The bytes of one block of one device, in the engine: peek, poke, read and write by offset; mapped pages."""
 
+import mmap
 import threading
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from .engine import check, ffi, lib
+from .errors import StateError
 from .hooks import Hooks
 from .registers import Block
+from .watch import Watch
 
 __all__ = ["Region"]
 
@@ -13,13 +19,14 @@ __all__ = ["Region"]
 class Region:
     """The engine's bytes of one block: peek, poke, read, write by offset."""
 
-    __slots__ = ("block", "handle", "hooks", "index")
+    __slots__ = ("_memory", "block", "handle", "hooks", "index")
 
     def __init__(self, handle: Any, index: int, block: Block, hooks: Hooks) -> None:
         self.handle = handle
         self.index = index
         self.block = block
         self.hooks = hooks
+        self._memory: tuple[Any, mmap.mmap] | None = None  # of which handle
 
     def peek(self, offset: int, size: int, plane: int = lib.WB_VALUE) -> int:
         """Return up to 8 stored bytes as a number."""
@@ -48,6 +55,54 @@ class Region:
         result = lib.wb_region_write(self.handle, self.index, offset, data, len(data), self.hooks.origin())
         check(result, self.where(offset, len(data)))
         self._interrupt()
+
+    def array(self, dtype: npt.DTypeLike, offset: int | None, count: int | None) -> npt.NDArray[Any]:
+        """Return ``count`` elements at ``offset`` of the mapped pages, shared with the guest."""
+        kind = np.dtype(dtype)
+        start, size = self.mapped(offset)
+        offset = start if offset is None else offset
+        room = (start + size - offset) // max(kind.itemsize, 1)
+        count = room if count is None else count
+        if not 1 <= count <= room:
+            raise ValueError(
+                f"{count} elements of {kind} at {offset:#x} of {self.block.name}: there is room for {room}"
+            )
+        # The array keeps the mapping, which keeps the memory: it stays good when the device is gone.
+        return np.frombuffer(self._shared(), kind, count, offset)
+
+    def watch(self, offset: int | None, size: int | None, period: float) -> Watch:
+        """Return a running watch over mapped pages; the core stops it when the device is closed."""
+        start, room = self.mapped(offset)
+        offset = start if offset is None else offset
+        size = start + room - offset if size is None else size
+        if not 1 <= size <= start + room - offset:
+            raise ValueError(f"{self.where(offset, size)}: the mapped pages end at {start + room:#x}")
+        watch, core = Watch(self, offset, size, period), self.hooks.owner()
+        if core is not None:
+            core.watches[:] = [*(one for one in core.watches if one.running), watch]
+        return watch
+
+    def mapped(self, offset: int | None) -> tuple[int, int]:
+        """Return the mapped area (start, size) at ``offset``; None: the only one there is.
+
+        Raises StateError when there is none or, without offset, several; ValueError for an offset outside.
+        """
+        name, areas = self.block.name, self.block.mapped
+        said = ", ".join(f"{start:#x}-{start + size - 1:#x}" for start, size in areas)
+        if not areas:
+            raise StateError(f"{name} has no mapped pages: class {name}(wb.Bar, size=..., mmap=True)")
+        if offset is None and len(areas) > 1:
+            raise StateError(f"{name} has several mapped areas ({said}): say an offset")
+        area = areas[0] if offset is None else self.block.mapped_area(offset)
+        if area is None:
+            raise ValueError(f"{offset:#x} is in no mapped page of {name}: those are {said}")
+        return area
+
+    def _shared(self) -> mmap.mmap:
+        if self._memory is None or self._memory[0] is not self.handle:
+            fd = check(lib.wb_region_fd(self.handle, self.index), f"the memory of {self.block.name}")
+            self._memory = self.handle, mmap.mmap(fd, 0)
+        return self._memory[1]
 
     def where(self, offset: int, size: int) -> str:
         """Say which bytes are meant, for errors."""

@@ -13,7 +13,7 @@ as one DescriptionError, when the Bar class is made; a Field or Register alone n
 import copy
 import inspect
 from bisect import bisect_left
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
 
@@ -21,6 +21,7 @@ from . import mistakes
 from .errors import DescriptionError
 from .fields import Field, spell
 from .mistakes import MOST_ELEMENTS, flag, integer, shown, text
+from .pages import Area, covering, mapped_areas, unmappable
 from .planes import WRITES, Segment, compile_register, compile_segments
 
 __all__ = ["Bar", "Block", "Field", "Located", "Register", "Segment"]
@@ -35,6 +36,9 @@ class Register:
     reset and writes to them are flagged. ``count`` > 1 makes an array, one element every ``stride``
     bytes (default: its size). ``mode`` holds for fields that have none.
     """
+
+    #: A client may signal writes to it by eventfd: see Doorbell.
+    signalled: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -206,17 +210,26 @@ class Block:
 
     ``registers`` are kept in order of offset and get their names and this block from here.
     ``holes="ignore"`` makes bytes without a register known: they read as 0 and take writes without remark.
+    ``mapped`` are the areas of whole pages that the guest maps, as (start, size): no rule holds there.
     Size 0 means that it is not known: nothing is looked up then.
     It never raises: mistakes are in ``problems``.
     """
 
     def __init__(
-        self, name: str, size: int, registers: Mapping[str, Register], *, holes: str = "flag", doc: str = ""
+        self,
+        name: str,
+        size: int,
+        registers: Mapping[str, Register],
+        *,
+        holes: str = "flag",
+        doc: str = "",
+        mapped: tuple[Area, ...] = (),
     ) -> None:
         self.name = name
         self.size = size
         self.doc = doc
         self.holes = holes
+        self.mapped = mapped
         for title, register in registers.items():
             register.__set_name__(type(self), title)
             register.block = register.block or self
@@ -233,7 +246,12 @@ class Block:
         self._starts = [start for start, _ in located]
         self._elements = [element for _, element in located]
         overlaps = mistakes.overlaps(self._elements, self._starts)
-        self.problems = tuple(dict.fromkeys([*problems, *overlaps]))
+        mapped_wrong = unmappable(mapped, sound)
+        self.problems = tuple(dict.fromkeys([*problems, *overlaps, *mapped_wrong]))
+
+    def mapped_area(self, offset: int, size: int = 1) -> Area | None:
+        """Return the mapped area that holds all of the bytes, or None."""
+        return covering(self.mapped, offset, size)
 
     def at(self, offset: int, size: int) -> list[Located]:
         """Return every register element that one of the bytes belongs to, in order of offset."""
@@ -269,8 +287,10 @@ class Bar:
     """Base of BAR descriptions: subclass it with ``class bar0(Bar, size=4096)``.
 
     ``size`` in bytes, a power of two; ``kind`` "memory" or "io"; ``bits`` 32 or 64 (a 64-bit BAR takes
-    two slots); ``prefetchable`` when reads have no side effects. A subclass of a Bar inherits its
-    registers and what is not said anew. Raises DescriptionError with every mistake in it.
+    two slots); ``prefetchable`` when reads have no side effects. ``mmap=True``, or a list of (start, size)
+    in whole pages: the guest maps them and no access there reaches us, for frame buffers and rings; a
+    reset leaves them as they are. A subclass of a Bar inherits its registers and what is not said anew.
+    Raises DescriptionError with every mistake in it.
     """
 
     block: ClassVar[Block]
@@ -278,6 +298,7 @@ class Bar:
     kind: ClassVar[str] = "memory"
     bits: ClassVar[int] = 32
     prefetchable: ClassVar[bool] = False
+    mapped: ClassVar[object] = False
     doc: ClassVar[str] = ""
     registers: ClassVar[dict[str, Register]] = {}
 
@@ -288,6 +309,7 @@ class Bar:
         kind: str | None = None,
         bits: int | None = None,
         prefetchable: bool | None = None,
+        mmap: bool | Sequence[Area] | None = None,
         doc: str | None = None,
         **unknown: object,
     ) -> None:
@@ -300,7 +322,9 @@ class Bar:
         cls.prefetchable = flag(said, "prefetchable", wrong)
         cls.doc = cls.__doc__ or "" if doc is None else text(doc, "doc", wrong)
         wrong += mistakes.bar_problems(bytes_, cls.kind, cls.bits, cls.prefetchable)
-        block = Block(cls.__name__, max(bytes_ or 0, 0), cls._described(), doc=cls.doc)
+        cls.mapped = cls.mapped if mmap is None else mmap
+        areas = mapped_areas(cls.mapped, bytes_, cls.kind, wrong)
+        block = Block(cls.__name__, max(bytes_ or 0, 0), cls._described(), doc=cls.doc, mapped=areas)
         if problems := [*wrong, *block.problems]:
             raise DescriptionError(cls.__qualname__.rpartition("<locals>.")[2], problems)
         cls.size, cls.block, cls.registers = block.size, block, block.registers

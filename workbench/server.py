@@ -285,6 +285,8 @@ class Server:
             return errno.E2BIG
         ffi.memmove(message.reply, reply, len(reply))
         message.reply_size = len(reply)
+        message.reply_nfds = len(self._session.fds)
+        message.reply_fds[0 : len(self._session.fds)] = self._session.fds
         if first and self._session.accepted is not None:
             lib.wb_serve_accept(self.device._core.handle, *map(int, self._session.accepted))
             self.device.hooks.event("on_attach", self.device.on_attach)

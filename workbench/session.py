@@ -6,14 +6,16 @@ with the errno to send back.
 """
 
 import errno
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from . import protocol
 from .errors import ProtocolError
-from .protocol import Command, DeviceFlag, IrqFlag, RegionFlag
+from .protocol import Command, DeviceFlag, IoEventfdFlag, IrqFlag, RegionFlag
 
 __all__ = ["Accepted", "Refused", "Served", "Session"]
+
+ROM = protocol.REGION_NAMES.index("rom")
 
 #: How each index behaves: INTx, MSI, MSI-X, ERR, REQ. MSI-X without NORESIZE spares QEMU a window
 #: in which it drops every vector to add one.
@@ -53,6 +55,23 @@ class Served(Protocol):
     def irq_counts(self) -> Sequence[int]:
         """Vectors of each IRQ index."""
 
+    @property
+    def port_regions(self) -> Container[int]:
+        """Which regions are I/O space."""
+
+    @property
+    def region_areas(self) -> Mapping[int, Sequence[tuple[int, int]]]:
+        """What the client may map of each region, as (start, size) in bytes."""
+
+    def region_fd(self, index: int) -> int:
+        """The file to map; it stays the device's."""
+
+    def doorbells(self, index: int) -> Sequence[protocol.Ring]:
+        """The writes to a region that may be signalled by eventfd."""
+
+    def open_doorbell(self, index: int, ring: protocol.Ring) -> int:
+        """The eventfd for one of them; it stays the device's. Raises OSError."""
+
     def client_reset(self) -> None:
         """The client asks for a device reset."""
 
@@ -63,6 +82,8 @@ class Session:
     def __init__(self, device: Served) -> None:
         self._device = device
         self.accepted: Accepted | None = None
+        self.fds: tuple[int, ...] = ()  #: go along with the answer that was returned last
+        self._max_fds = 1  # of one message to the client: the specification's default
         self._answers: dict[int, Callable[[bytes], bytes]] = {
             Command.VERSION: self.version,
             Command.DEVICE_GET_INFO: self.device_info,
@@ -73,7 +94,8 @@ class Session:
         }
 
     def answer(self, command: int, payload: bytes) -> bytes:
-        """Return the payload of the reply. Raises Refused."""
+        """Return the payload of the reply, whose descriptors are ``fds`` then. Raises Refused."""
+        self.fds = ()
         answer = self._answers.get(command)
         if answer is None:
             known = command in set(Command)
@@ -90,7 +112,7 @@ class Session:
             raise Refused(
                 errno.EINVAL, f"the client speaks version {major}.{minor}, we {protocol.MAJOR}", close=True
             )
-        _limit(theirs, "max_msg_fds", 8, 0, 1024)
+        self._max_fds = min(_limit(theirs, "max_msg_fds", 1, 0, 1024), protocol.MAX_FDS)
         transfer = _limit(theirs, "max_data_xfer_size", protocol.MAX_TRANSFER, 1, 1 << 62)
         multiple = theirs.get("write_multiple", False)
         if not isinstance(multiple, bool):
@@ -117,20 +139,44 @@ class Session:
         if index >= protocol.REGIONS:
             raise Refused(errno.EINVAL, f"region {index} of {protocol.REGIONS}")
         size = self._device.region_sizes.get(index, 0)
-        flags = RegionFlag.READ | RegionFlag.WRITE if size else RegionFlag(0)
-        return protocol.pack_region_info(index, flags, size, self.region_capabilities(index), argsz)
+        flags = RegionFlag.READ if size else RegionFlag(0)
+        if size and index != ROM:
+            flags |= RegionFlag.WRITE
+        capabilities = self.region_capabilities(index)
+        # A client that has no room for the areas must not think that it may map everything.
+        if self._areas(index) and protocol.region_info_size(capabilities) <= argsz:
+            flags |= RegionFlag.MMAP
+            self.fds = (self._device.region_fd(index),)
+        return protocol.pack_region_info(index, flags, size, capabilities, argsz)
+
+    def _areas(self, index: int) -> Sequence[tuple[int, int]]:
+        return self._device.region_areas.get(index, ()) if self._max_fds else ()
 
     def region_capabilities(self, index: int) -> Sequence[protocol.RegionCapability]:
-        """The capabilities of a region, such as its sparse-mmap areas; mapped BARs bring the first."""
-        return ()
+        """The capabilities of a region: its sparse-mmap areas, unless it may be mapped as a whole."""
+        areas = self._areas(index)
+        if not areas or areas == ((0, self._device.region_sizes[index]),):
+            return ()
+        return (protocol.pack_sparse_areas(areas),)
 
     def region_io_fds(self, payload: bytes) -> bytes:
-        """DEVICE_GET_REGION_IO_FDS: an empty list; no register has an eventfd of its own yet."""
-        _fits(payload, protocol.IO_FDS.size)
+        """DEVICE_GET_REGION_IO_FDS: an eventfd for each doorbell, as many as fit one message."""
+        argsz = _fits(payload, protocol.IO_FDS.size)
         _, flags, index, count = protocol.IO_FDS.unpack_from(payload)
         if flags or count or not self._device.region_sizes.get(index):
             raise Refused(errno.EINVAL, f"flags {flags:#x}, count {count}, region {index}")
-        return protocol.IO_FDS.pack(protocol.IO_FDS.size, 0, index, 0)
+        rings = self._device.doorbells(index)[: self._max_fds]
+        needed = protocol.IO_FDS.size + len(rings) * protocol.IO_EVENTFD.size
+        answer = protocol.IO_FDS.pack(needed, 0, index, len(rings))
+        if needed > argsz:
+            return answer  # the client asks again
+        try:
+            self.fds = tuple(self._device.open_doorbell(index, ring) for ring in rings)
+        except OSError as error:
+            raise Refused(error.errno or errno.EIO, str(error)) from None
+        kind = IoEventfdFlag.PIO if index in self._device.port_regions else IoEventfdFlag(0)
+        entries = [protocol.pack_io_eventfd(ring, number, kind) for number, ring in enumerate(rings)]
+        return answer + b"".join(entries)
 
     def irq_info(self, payload: bytes) -> bytes:
         """DEVICE_GET_IRQ_INFO: how many vectors an index has, and how they are masked."""

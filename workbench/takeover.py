@@ -38,6 +38,8 @@ def layout_changes(old: Mapping[int, Block], new: Mapping[int, Block]) -> list[s
             changes.append(f"{name} is {'new' if before is None else 'gone'}")
         elif before.size != after.size:
             changes.append(f"{after.name}: {before.size:#x} → {after.size:#x} bytes")
+        elif before.mapped != after.mapped:
+            changes.append(f"{after.name} has other mapped pages")
     if lib.WB_CONFIG in old and lib.WB_CONFIG in new:
         changes += _config_changes(old[lib.WB_CONFIG], new[lib.WB_CONFIG])
     return changes

@@ -1,15 +1,41 @@
 """One region of the device (a BAR, config space, the ROM) as the software guest reads and writes it."""
 
 import mmap
+import os
+import struct
 from dataclasses import dataclass
 from typing import Any, Self
 
 from .. import protocol
-from ..errors import ProtocolError
-from ..protocol import REGION_ACCESS, REGION_INFO, Command, RegionCapability, RegionFlag, region_name
+from ..errors import ProtocolError, StateError
+from ..protocol import (
+    IO_EVENTFD,
+    IO_FDS,
+    REGION_ACCESS,
+    REGION_INFO,
+    Command,
+    IoEventfdFlag,
+    RegionCapability,
+    RegionFlag,
+    region_name,
+)
 from .link import Request, close_fds
 
-__all__ = ["RegionInfo", "RegionView"]
+__all__ = ["IoEventfd", "RegionInfo", "RegionView"]
+
+
+@dataclass(frozen=True)
+class IoEventfd:
+    """A write of ``size`` bytes at ``offset`` to signal on ``fd``; ``match``: of that value only."""
+
+    offset: int
+    size: int
+    match: int | None
+    fd: int
+
+    def ring(self) -> None:
+        """Signal, as a hypervisor does in place of the write."""
+        os.eventfd_write(self.fd, 1)
 
 
 @dataclass(frozen=True)
@@ -43,14 +69,15 @@ class RegionInfo:
             tuple(areas[0] if areas else whole),
         )
 
-    def map(self, request: Request) -> mmap.mmap:
-        """Return the whole region mapped. Raises ProtocolError when the device sends no file."""
+    def map(self, request: Request, start: int = 0, size: int | None = None) -> mmap.mmap:
+        """Return bytes of the region mapped (default: all). Raises ProtocolError when there comes no file."""
         _, fds = _ask(self.index, request)
         try:
             if len(fds) != 1:
                 raise ProtocolError(f"{self.name} says MMAP but came with {len(fds)} file descriptors")
             access = mmap.PROT_READ | (mmap.PROT_WRITE if self.flags & RegionFlag.WRITE else 0)
-            return mmap.mmap(fds[0], self.size, mmap.MAP_SHARED, access, offset=self.offset)
+            length = self.size if size is None else size
+            return mmap.mmap(fds[0], length, mmap.MAP_SHARED, access, offset=self.offset + start)
         finally:
             close_fds(fds)
 
@@ -71,6 +98,29 @@ def _ask(index: int, request: Request) -> tuple[bytes, tuple[int, ...]]:
         close_fds(fds)
         room = wanted
     raise ProtocolError(f"{about}: the answer grows each time it is asked for")
+
+
+def _io_eventfds(index: int, request: Request) -> tuple[IoEventfd, ...]:
+    about = f"GET_REGION_IO_FDS of {region_name(index)}"
+    room = IO_FDS.size
+    for _ in range(2):
+        payload = IO_FDS.pack(room, 0, index, 0)
+        reply, fds = request(Command.DEVICE_GET_REGION_IO_FDS, payload, about=about)
+        try:
+            room, _, _, count = IO_FDS.unpack_from(reply)
+            if len(reply) == room == IO_FDS.size + count * IO_EVENTFD.size:
+                return tuple(_io_eventfd(reply, number, fds) for number in range(count))
+        except (struct.error, IndexError):
+            close_fds(fds)
+            raise ProtocolError(f"{about}: the reply has {len(reply)} bytes and {len(fds)} fds") from None
+        close_fds(fds)
+    raise ProtocolError(f"{about}: the reply has {len(reply)} bytes and says {room}")
+
+
+def _io_eventfd(reply: bytes, number: int, fds: tuple[int, ...]) -> IoEventfd:
+    entry = IO_EVENTFD.unpack_from(reply, IO_FDS.size + number * IO_EVENTFD.size)
+    offset, size, place, _, flags, _, match = entry
+    return IoEventfd(offset, size, match if flags & IoEventfdFlag.DATAMATCH else None, fds[place])
 
 
 class RegionView:
@@ -144,6 +194,21 @@ class RegionView:
     def write64(self, offset: int, value: int, posted: bool = False) -> None:
         """Write 64 bits."""
         self.write(offset, self._bytes(value, 8), posted)
+
+    def mmap(self, start: int | None = None) -> mmap.mmap:
+        """Map the area of ``info.areas`` that begins at ``start`` (default: the first); the caller closes it.
+
+        Stores there are no messages. Raises StateError when the device does not share that area.
+        """
+        for area, size in self.info.areas:
+            if start in (None, area):
+                return self.info.map(self._request, area, size)
+        shared = ", ".join(f"{area:#x}" for area, _ in self.info.areas) or "nothing"
+        raise StateError(f"{self.info.name}: no area at {start} is shared for mmap; shared: {shared}")
+
+    def io_eventfds(self) -> tuple[IoEventfd, ...]:
+        """Ask which writes may be signalled by eventfd (GET_REGION_IO_FDS); the caller closes the fds."""
+        return _io_eventfds(self.info.index, self._request)
 
     def _number(self, offset: int, size: int) -> int:
         return int.from_bytes(self.read(offset, size), "little")

@@ -48,6 +48,7 @@ class _Lib:
     WB_MAX_FDS: int
     WB_MAX_VECTORS: int
     WB_MAX_MAPS: int
+    WB_MAX_DOORBELLS: int
     WB_VALUE: int
     WB_LATCH: int
     WB_SPENT: int
@@ -88,6 +89,7 @@ class _Lib:
     WB_KIND_ATTACH: int
     WB_KIND_DETACH: int
     WB_KIND_ERROR: int
+    WB_KIND_MMAP: int
     WB_KINDS: int
     WB_GUEST: int
     WB_NOTEBOOK: int
@@ -99,6 +101,8 @@ class _Lib:
     WB_HOOK_FAILED: int
     WB_LONG: int
     WB_REFUSED: int
+    WB_SIGNALLED: int
+    WB_MORE: int
     WB_RESET_DEVICE: int
     WB_RESET_NOTEBOOK: int
     WB_IRQ_DELIVERED: int
@@ -141,6 +145,23 @@ class _Lib:
     def wb_region_write(
         self, device: CData, region: int, offset: int, data: CData, size: int, origin: int
     ) -> int: ...
+    def wb_region_share(self, device: CData, region: int, offset: int, size: int) -> int: ...
+    def wb_region_fd(self, device: CData, region: int) -> int: ...
+    def wb_watch_new(
+        self,
+        device: CData,
+        region: int,
+        offset: int,
+        size: int,
+        period: int,
+        most: int,
+        watch: CData,
+    ) -> int: ...
+    def wb_watch_run(self, watch: CData) -> None: ...
+    def wb_watch_stop(self, watch: CData) -> None: ...
+    def wb_watch_get(self, watch: CData, counts: CData) -> None: ...
+    def wb_watch_free(self, watch: CData) -> None: ...
+    def wb_doorbell_open(self, device: CData, region: int, offset: int, size: int, value: int) -> int: ...
     def wb_clock(self) -> int: ...
     def wb_log_add(self, device: CData, record: CData) -> None: ...
     def wb_log_copy(self, device: CData, since: CData, records: CData, room: int) -> int: ...

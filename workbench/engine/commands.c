@@ -152,7 +152,7 @@ static int cold(wb_device *device, struct wb_request *request)
     wb_message message = {
         .command = request->command, .flags = request->flags, .payload = request->payload,
         .size = request->size, .nfds = request->nfds, .fds = request->fds, .reply = request->reply,
-        .reply_room = WB_MAX_MESSAGE - WB_HEADER, .reply_fd = -1,
+        .reply_room = WB_MAX_MESSAGE - WB_HEADER,
     };
     int result;
 
@@ -163,10 +163,11 @@ static int cold(wb_device *device, struct wb_request *request)
         request->fatal = 1;
     if (result)
         return result < 0 ? -result : result;
-    if (message.reply_size > message.reply_room)
+    if (message.reply_size > message.reply_room || message.reply_nfds > WB_MAX_FDS)
         return EOVERFLOW;
     request->reply_size = message.reply_size;
-    request->reply_fd = message.reply_fd;
+    request->reply_nfds = message.reply_nfds;
+    memcpy(request->reply_fds, message.reply_fds, sizeof request->reply_fds);
     return 0;
 }
 
@@ -203,7 +204,7 @@ int wb_request_run(wb_device *device, struct wb_request *request)
     int result;
 
     request->reply_size = 0;
-    request->reply_fd = -1;
+    request->reply_nfds = 0;
     if (!device->accepted && (request->command != VERSION || request->nfds)) {
         request->fatal = 1;
         return EINVAL;

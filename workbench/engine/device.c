@@ -1,5 +1,5 @@
 /*
- * device.c - birth, reset and death of a device.
+ * device.c - birth, reset and death of a device and its regions.
  *
  * Everything that a conversation needs is allocated here, so that serving a guest never waits for
  * memory and never fails for the want of it. Large buffers are touched only when used.
@@ -7,6 +7,7 @@
 #include "internal.h"
 
 #include <stdlib.h>
+#include <sys/mman.h>
 
 static int init_conditions(wb_device *device)
 {
@@ -73,6 +74,46 @@ void wb_device_free(wb_device *device)
     free(device->in);
     free(device->out);
     free(device);
+}
+
+int wb_region_add(wb_device *device, uint32_t region, uint64_t size, uint32_t flags)
+{
+    const uint64_t limit = UINT64_C(1) << 42;   /* no plane arithmetic overflows below it */
+    struct wb_region added = {.size = size, .flags = flags};
+    void *planes;
+    int result = 0;
+
+    if (region >= WB_REGIONS || !size || size > limit)
+        return -EINVAL;
+    added.stride = (size + 8 + WB_PAGE - 1) / WB_PAGE * WB_PAGE + 64;
+    added.mapped = added.stride * WB_PLANES;
+    added.programmed = calloc((size - 1) / WB_PAGE / 64 + 1, sizeof *added.programmed);
+    planes = mmap(NULL, added.mapped, PROT_READ | PROT_WRITE,
+                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    added.planes = planes == MAP_FAILED ? NULL : planes;
+    if (!added.programmed || !added.planes) {
+        wb_region_free(&added);
+        return -ENOMEM;
+    }
+    madvise(planes, added.mapped, MADV_NOHUGEPAGE);     /* one byte set must not cost 2 MiB */
+    wb_lock(device);
+    if (device->regions[region].planes)
+        result = -EEXIST;
+    else
+        device->regions[region] = added;
+    wb_unlock(device);
+    if (result)
+        wb_region_free(&added);
+    return result;
+}
+
+void wb_region_free(struct wb_region *region)
+{
+    if (region->planes)
+        munmap(region->planes, region->mapped);
+    wb_share_free(region);
+    free(region->programmed);
+    memset(region, 0, sizeof *region);
 }
 
 void wb_device_reset(wb_device *device, uint32_t kind)

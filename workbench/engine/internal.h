@@ -41,6 +41,15 @@ struct wb_region {
     uint64_t mapped;            /* bytes behind planes */
     uint64_t *programmed;       /* a bit a page: something was ever set there */
     uint32_t flags;
+    uint64_t *shared;           /* a bit a page: it lies in share_fd, which the client maps; NULL: none does */
+    int share_fd;               /* when there is a bitmap; offsets are those of the region */
+    struct wb_watch *watches;   /* watch.c */
+};
+
+struct wb_doorbell {
+    int fd;
+    uint32_t region, size;
+    uint64_t offset, value;
 };
 
 struct wb_vector {
@@ -56,6 +65,7 @@ struct wb_index {
     uint32_t vectors;
 };
 
+struct pollfd;
 struct wb_file;                 /* dma.c: a file descriptor that several ranges share */
 struct wb_range;                /* dma.c: one mapping */
 
@@ -86,6 +96,9 @@ struct wb_device {
     uint32_t steps;             /* accesses that may pass a closed gate */
     uint8_t at_gate, abandoned;
 
+    struct wb_doorbell doorbells[WB_MAX_DOORBELLS];
+    uint32_t doorbell_count;
+
     uint8_t *in, *out;          /* server.c */
     uint32_t max_transfer;
     int tracing;                /* read without the lock */
@@ -100,7 +113,8 @@ struct wb_request {
     uint32_t nfds;              /* set to 0 by whoever took them */
     uint8_t *reply;             /* room for WB_MAX_MESSAGE - WB_HEADER bytes */
     uint32_t reply_size;
-    int reply_fd;
+    int reply_fds[WB_MAX_FDS];
+    uint32_t reply_nfds;
     int fatal;                  /* answer, then close */
 };
 
@@ -113,12 +127,28 @@ void wb_log_add_locked(wb_device *device, wb_record *record);
 /* region.c */
 void wb_region_reset_locked(wb_device *device, struct wb_region *region);   /* drops the lock now and then */
 void wb_region_free(struct wb_region *region);
+int wb_region_signal(wb_device *device, const struct wb_doorbell *doorbell);    /* the write it stands for */
+
+/* share.c: the VALUE plane of a region that has shared pages, which others write meanwhile */
+void wb_share_get(const struct wb_region *region, uint64_t offset, uint8_t *bytes, uint64_t size);
+void wb_share_put_locked(struct wb_region *region, uint64_t offset, const uint8_t *bytes, uint64_t size);
+void wb_share_merge_locked(struct wb_region *region, uint64_t offset, uint64_t word, uint64_t mask);
+void wb_share_free(struct wb_region *region);
+
+/* watch.c: these bytes were stored by the engine */
+void wb_watch_expect_locked(struct wb_region *region, uint64_t offset, const uint8_t *bytes, uint64_t size);
+
+/* doorbell.c */
+uint32_t wb_doorbell_poll(wb_device *device, struct pollfd *ready);     /* room for WB_MAX_DOORBELLS */
+void wb_doorbell_ring(wb_device *device, const struct pollfd *ready, uint32_t count);
+void wb_doorbell_clear(wb_device *device);
 
 /* irq.c */
 void wb_irq_free(wb_device *device);
 void wb_irq_reset_locked(wb_device *device);
 void wb_irq_config_locked(wb_device *device);   /* COMMAND or STATUS was written */
 void wb_irq_poll_unmask(wb_device *device);     /* the UNMASK eventfd is readable */
+int wb_eventfd_take(int fd);    /* empties it; 0 when somebody else was faster, also if it is a blocking one */
 
 /* gate.c */
 void wb_gate_wait(wb_device *device);           /* returns when an access of the guest may go on */
@@ -146,6 +176,61 @@ static inline int wb_page_programmed(const struct wb_region *region, uint64_t of
     uint64_t page = offset / WB_PAGE;
 
     return region->programmed[page / 64] >> (page % 64) & 1;
+}
+
+static inline int wb_page_shared(const struct wb_region *region, uint64_t offset)
+{
+    uint64_t page = offset / WB_PAGE;
+
+    return region->shared && region->shared[page / 64] >> (page % 64) & 1;
+}
+
+static inline uint64_t wb_to_page_end(uint64_t offset, uint64_t size)
+{
+    uint64_t rest = WB_PAGE - offset % WB_PAGE;
+
+    return size < rest ? size : rest;
+}
+
+/* The widest aligned piece, 1 to 8 bytes, at the beginning of `size` bytes; 0: nothing is left. */
+static inline uint32_t wb_piece(const uint8_t *at, uint64_t size)
+{
+    uint64_t from = (uintptr_t)at | 8;
+    uint64_t piece = from & (0 - from);
+
+    while (piece > size)
+        piece >>= 1;
+    return (uint32_t)piece;
+}
+
+/* Memory that others write meanwhile: whole aligned pieces, so that no value is torn. */
+static inline void wb_pieces_load(const uint8_t *from, uint8_t *to, uint64_t size)
+{
+    for (uint32_t n; (n = wb_piece(from, size)) != 0; from += n, to += n, size -= n) {
+        uint64_t word = n == 8   ? __atomic_load_n((const uint64_t *)(const void *)from, __ATOMIC_RELAXED)
+                        : n == 4 ? __atomic_load_n((const uint32_t *)(const void *)from, __ATOMIC_RELAXED)
+                        : n == 2 ? __atomic_load_n((const uint16_t *)(const void *)from, __ATOMIC_RELAXED)
+                                 : __atomic_load_n(from, __ATOMIC_RELAXED);
+
+        memcpy(to, &word, n);
+    }
+}
+
+static inline void wb_pieces_store(uint8_t *to, const uint8_t *from, uint64_t size)
+{
+    for (uint32_t n; (n = wb_piece(to, size)) != 0; from += n, to += n, size -= n) {
+        uint64_t word = 0;
+
+        memcpy(&word, from, n);
+        if (n == 8)
+            __atomic_store_n((uint64_t *)(void *)to, word, __ATOMIC_RELAXED);
+        else if (n == 4)
+            __atomic_store_n((uint32_t *)(void *)to, (uint32_t)word, __ATOMIC_RELAXED);
+        else if (n == 2)
+            __atomic_store_n((uint16_t *)(void *)to, (uint16_t)word, __ATOMIC_RELAXED);
+        else
+            __atomic_store_n(to, (uint8_t)word, __ATOMIC_RELAXED);
+    }
 }
 
 /* The COMMAND register, or `absent` for a device without config space. */

@@ -350,8 +350,7 @@ int wb_irq_set(wb_device *device, const uint8_t *payload, uint32_t size, const i
     return 0;
 }
 
-/* Empties an eventfd; 0 when somebody else was faster, also if it is a blocking one. */
-static int take_count(int fd)
+int wb_eventfd_take(int fd)
 {
     uint64_t count;
     struct iovec vector = {.iov_base = &count, .iov_len = sizeof count};
@@ -371,7 +370,7 @@ void wb_irq_poll_unmask(wb_device *device)
     intx = find_vector(device, WB_INTX, 0);
     ready.fd = device->unmask_fd;
     if (intx && ready.fd >= 0 && poll(&ready, 1, 0) == 1) {
-        if (ready.revents & POLLIN && take_count(ready.fd))
+        if (ready.revents & POLLIN && wb_eventfd_take(ready.fd))
             unmask_locked(device, WB_INTX, intx);
         else if (!(ready.revents & POLLIN))     /* broken: do not spin on it */
             assign_unmask_locked(device, -1);

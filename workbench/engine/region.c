@@ -9,11 +9,9 @@
  *
  * A bitmap knows the pages that were ever programmed. All others are never touched: they read as
  * zero, swallow writes and are flagged as unmapped, so a large BAR costs what is described of it.
+ * Another bitmap knows the pages that the client maps (share.c): bytes are copied there, no rule applies.
  */
 #include "internal.h"
-
-#include <stdlib.h>
-#include <sys/mman.h>
 
 #define EVERY_BYTE UINT64_C(0x0101010101010101)
 
@@ -44,7 +42,11 @@ static inline void store(struct wb_region *region, uint32_t plane, uint64_t offs
     uint64_t before = load(region, plane, offset);
     uint64_t after = (before & ~mask) | (bytes & mask);
 
-    if (after != before)
+    if (after == before)
+        return;
+    if (plane == WB_VALUE && region->shared)    /* the guest may be writing the bytes around */
+        wb_share_merge_locked(region, offset, after, mask);
+    else
         memcpy(wb_plane_at(region, plane, offset), &after, sizeof after);
 }
 
@@ -66,13 +68,6 @@ static inline int chunk_programmed(const struct wb_region *region, uint64_t offs
     return wb_page_programmed(region, offset) || wb_page_programmed(region, offset + size - 1);
 }
 
-static uint64_t to_page_end(uint64_t offset, uint64_t size)
-{
-    uint64_t rest = WB_PAGE - offset % WB_PAGE;
-
-    return size < rest ? size : rest;
-}
-
 static void program_page(struct wb_region *region, uint64_t offset)
 {
     uint64_t page = offset / WB_PAGE;
@@ -92,45 +87,6 @@ static int find_region(wb_device *device, uint32_t index, uint64_t offset, uint6
         return -EINVAL;
     *found = region;
     return 0;
-}
-
-int wb_region_add(wb_device *device, uint32_t region, uint64_t size, uint32_t flags)
-{
-    const uint64_t limit = UINT64_C(1) << 42;   /* no plane arithmetic overflows below it */
-    struct wb_region added = {.size = size, .flags = flags};
-    void *planes;
-    int result = 0;
-
-    if (region >= WB_REGIONS || !size || size > limit)
-        return -EINVAL;
-    added.stride = (size + 8 + WB_PAGE - 1) / WB_PAGE * WB_PAGE + 64;
-    added.mapped = added.stride * WB_PLANES;
-    added.programmed = calloc((size - 1) / WB_PAGE / 64 + 1, sizeof *added.programmed);
-    planes = mmap(NULL, added.mapped, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    added.planes = planes == MAP_FAILED ? NULL : planes;
-    if (!added.programmed || !added.planes) {
-        wb_region_free(&added);
-        return -ENOMEM;
-    }
-    madvise(planes, added.mapped, MADV_NOHUGEPAGE);     /* one byte set must not cost 2 MiB */
-    wb_lock(device);
-    if (device->regions[region].planes)
-        result = -EEXIST;
-    else
-        device->regions[region] = added;
-    wb_unlock(device);
-    if (result)
-        wb_region_free(&added);
-    return result;
-}
-
-void wb_region_free(struct wb_region *region)
-{
-    if (region->planes)
-        munmap(region->planes, region->mapped);
-    free(region->programmed);
-    memset(region, 0, sizeof *region);
 }
 
 /* COMMAND or STATUS of config space: the interrupt line may have to move. */
@@ -155,10 +111,12 @@ int wb_region_set(wb_device *device, uint32_t region, uint32_t plane, uint64_t o
     for (uint64_t done = 0, n; !result && done < size; done += n) {
         uint64_t at = offset + done;
 
-        n = to_page_end(at, size - done);
+        n = wb_to_page_end(at, size - done);
         wb_lock(device);
         /* Zero is what an untouched page already holds. */
-        if (wb_page_programmed(access.region, at) || !all_zero(bytes + done, n)) {
+        if (plane == WB_VALUE && wb_page_shared(access.region, at)) {
+            wb_share_put_locked(access.region, at, bytes + done, n);
+        } else if (wb_page_programmed(access.region, at) || !all_zero(bytes + done, n)) {
             program_page(access.region, at);
             memcpy(wb_plane_at(access.region, plane, at), bytes + done, n);
             watch_config_locked(&access, at, n);
@@ -175,9 +133,11 @@ int wb_region_get(wb_device *device, uint32_t region, uint32_t plane, uint64_t o
     int result = plane < WB_PLANES ? find_region(device, region, offset, size, &from) : -EINVAL;
 
     for (uint64_t done = 0, n; !result && done < size; done += n) {
-        n = to_page_end(offset + done, size - done);
+        n = wb_to_page_end(offset + done, size - done);
         wb_lock(device);
-        if (wb_page_programmed(from, offset + done))
+        if (plane == WB_VALUE && wb_page_shared(from, offset + done))
+            wb_share_get(from, offset + done, bytes + done, n);
+        else if (wb_page_programmed(from, offset + done))
             memcpy(bytes + done, wb_plane_at(from, plane, offset + done), n);
         else
             memset(bytes + done, 0, n);
@@ -226,7 +186,7 @@ int wb_region_hook(wb_device *device, uint32_t region, uint64_t offset, uint64_t
     for (uint64_t done = 0, n; !result && done < size; done += n) {
         uint8_t *hooks = wb_plane_at(to, WB_HOOKS, offset + done);
 
-        n = to_page_end(offset + done, size - done);
+        n = wb_to_page_end(offset + done, size - done);
         wb_lock(device);
         if (on)
             program_page(to, offset + done);
@@ -241,7 +201,7 @@ int wb_region_hook(wb_device *device, uint32_t region, uint64_t offset, uint64_t
 static void reset_page(struct wb_region *region, uint64_t offset)
 {
     static const uint8_t zero[WB_PAGE];
-    uint64_t size = to_page_end(offset, region->size - offset);
+    uint64_t size = wb_to_page_end(offset, region->size - offset);
     const uint8_t *from[] = {
         wb_plane_at(region, WB_RESET, offset), wb_plane_at(region, WB_LATCH_RESET, offset), zero,
     };
@@ -258,7 +218,9 @@ void wb_region_reset_locked(wb_device *device, struct wb_region *region)
     unsigned held = 0;
 
     for (uint64_t word = 0; word < words; word++) {
-        for (uint64_t bits = region->programmed[word]; bits; bits &= bits - 1) {
+        uint64_t bits = region->programmed[word] & ~(region->shared ? region->shared[word] : 0);
+
+        for (; bits; bits &= bits - 1) {
             reset_page(region, (word * 64 + (uint64_t)__builtin_ctzll(bits)) * WB_PAGE);
             if (++held % RESET_PIECE == 0) {    /* a large memory: let the guest in between */
                 wb_unlock(device);
@@ -376,13 +338,35 @@ static void write_chunk(struct access *access, uint64_t offset, const uint8_t *b
         store(region, WB_VALUE, offset, 0, pulse);
 }
 
-/* Bytes of the next chunk: the whole of a short access, else up to the next multiple of 8. */
-static inline uint32_t chunk_size(uint32_t size, uint64_t offset, uint32_t rest)
+/* Pages that the client maps have no rules. */
+static void shared_chunk(struct access *access, uint64_t offset, uint8_t *out, const uint8_t *in, uint32_t size)
 {
-    uint32_t to_boundary = 8 - (uint32_t)(offset % 8);
+    uint32_t shown = size < 8 ? size : 8;
+    uint64_t old = 0, now = 0;
 
-    if (size <= 8)
-        return size;
+    wb_share_get(access->region, offset, (uint8_t *)&old, shown);
+    if (out)
+        wb_share_get(access->region, offset, out, size);
+    else
+        wb_share_put_locked(access->region, offset, in, size);
+    memcpy(&now, out ? out : in, shown);
+    access->known = 1;
+    note(access, offset, out ? now : old, now);
+}
+
+/*
+ * Bytes of the next chunk: the whole of a short access, else up to the next multiple of 8; of pages that are
+ * not programmed, or shared, up to the page's end. Where one page is shared and the next is not, it ends.
+ */
+static inline uint32_t chunk_size(const struct access *access, uint64_t offset, uint32_t rest)
+{
+    const struct wb_region *region = access->region;
+    uint32_t to_boundary = 8 - (uint32_t)(offset % 8), to_end = (uint32_t)wb_to_page_end(offset, rest);
+
+    if (access->record.size <= 8)
+        return region->shared ? to_end : rest;
+    if (wb_page_shared(region, offset) || !wb_page_programmed(region, offset))
+        return to_end;
     return rest < to_boundary ? rest : to_boundary;
 }
 
@@ -427,29 +411,28 @@ static inline void breathe(struct access *access, uint64_t offset)
 
 /* The access in chunks; of `out` (a read) and `in` (a write) the other is NULL. */
 static inline int carry_out(wb_device *device, uint32_t region, uint64_t offset, uint8_t *out,
-                            const uint8_t *in, uint32_t size, uint32_t origin)
+                            const uint8_t *in, uint32_t size, uint32_t origin, uint16_t flags)
 {
     struct access access = {.device = device};
     int result = begin(&access, out ? WB_KIND_READ : WB_KIND_WRITE, region, offset, size, origin);
 
     if (result || !size)
         return result;
+    access.record.flags |= flags;
     wb_lock(device);
     for (uint32_t done = 0, n; done < size; done += n) {
         uint64_t at = offset + done;
-        int programmed;
 
-        n = chunk_size(size, at, size - done);
         breathe(&access, at);
-        programmed = chunk_programmed(access.region, at, n);
-        if (!programmed && size > 8)
-            n = (uint32_t)to_page_end(at, size - done);
-        if (!programmed && out)
-            memset(out + done, 0, n);
-        else if (programmed && out)
+        n = chunk_size(&access, at, size - done);
+        if (wb_page_shared(access.region, at))
+            shared_chunk(&access, at, out ? out + done : NULL, in ? in + done : NULL, n);
+        else if (chunk_programmed(access.region, at, n) && out)
             read_chunk(&access, at, out + done, n);
-        else if (programmed)
+        else if (chunk_programmed(access.region, at, n))
             write_chunk(&access, at, in + done, n);
+        else if (out)
+            memset(out + done, 0, n);
     }
     finish_locked(&access, out ? out : in);
     wb_unlock(device);
@@ -459,11 +442,17 @@ static inline int carry_out(wb_device *device, uint32_t region, uint64_t offset,
 int wb_region_read(wb_device *device, uint32_t region, uint64_t offset, uint8_t *bytes,
                    uint32_t size, uint32_t origin)
 {
-    return carry_out(device, region, offset, bytes, NULL, size, origin);
+    return carry_out(device, region, offset, bytes, NULL, size, origin, 0);
 }
 
 int wb_region_write(wb_device *device, uint32_t region, uint64_t offset, const uint8_t *bytes,
                     uint32_t size, uint32_t origin)
 {
-    return carry_out(device, region, offset, NULL, bytes, size, origin);
+    return carry_out(device, region, offset, NULL, bytes, size, origin, 0);
+}
+
+int wb_region_signal(wb_device *device, const struct wb_doorbell *bell)
+{
+    return carry_out(device, bell->region, bell->offset, NULL, (const uint8_t *)&bell->value, bell->size,
+                     WB_GUEST, WB_SIGNALLED);
 }

@@ -3,7 +3,7 @@
  *
  * One recvmsg takes what is there, every complete message in it is served in order, and each reply
  * is one sendmsg. Nothing else is called on that path. Only while the client has registered an
- * eventfd for unmasking INTx does a poll come first.
+ * eventfd for unmasking INTx, or was given eventfds of doorbells, does a poll come first.
  *
  * The kernel ends a recvmsg behind the bytes that carried descriptors. So the descriptors of one
  * recvmsg belong to the message that contains its last byte; those that came with a message that is
@@ -30,6 +30,8 @@ struct conversation {
     int fds[2 * WB_SCM_MAX];
     uint32_t carried;           /* the first of them belong to the message at head */
     uint32_t nfds;              /* the others to the one that contains the byte before tail */
+    struct pollfd ready[2 + WB_MAX_DOORBELLS];  /* the socket, UNMASK, doorbells */
+    uint32_t rung;              /* how many doorbells to look at once the messages that came are served */
 };
 
 static void drop_fds(struct conversation *talk, uint32_t count)
@@ -60,28 +62,28 @@ static int wait_for(int socket, short events)
     return poll(&ready, 1, -1) < 0 && errno != EINTR ? -errno : 0;
 }
 
-static void attach_fd(struct msghdr *message, uint8_t *control, size_t room, int fd)
+static void attach_fds(struct msghdr *message, uint8_t *control, const int *fds, uint32_t nfds)
 {
     struct cmsghdr *header;
 
-    memset(control, 0, room);
+    memset(control, 0, CMSG_SPACE(nfds * sizeof *fds));
     message->msg_control = control;
-    message->msg_controllen = room;
+    message->msg_controllen = CMSG_SPACE(nfds * sizeof *fds);
     header = CMSG_FIRSTHDR(message);
     header->cmsg_level = SOL_SOCKET;
     header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof fd);
-    memcpy(CMSG_DATA(header), &fd, sizeof fd);
+    header->cmsg_len = CMSG_LEN(nfds * sizeof *fds);
+    memcpy(CMSG_DATA(header), fds, nfds * sizeof *fds);
 }
 
-static int send_all(int socket, uint8_t *bytes, size_t size, int fd)
+static int send_all(int socket, uint8_t *bytes, size_t size, const int *fds, uint32_t nfds)
 {
-    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(sizeof fd)];
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(WB_MAX_FDS * sizeof *fds)];
     struct iovec vector = {.iov_base = bytes, .iov_len = size};
     struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
 
-    if (fd >= 0)
-        attach_fd(&message, control, sizeof control, fd);
+    if (nfds)
+        attach_fds(&message, control, fds, nfds);
     while (vector.iov_len) {
         ssize_t n = sendmsg(socket, &message, MSG_NOSIGNAL);
 
@@ -98,14 +100,15 @@ static int send_all(int socket, uint8_t *bytes, size_t size, int fd)
             return -errno;
         vector.iov_base = (uint8_t *)vector.iov_base + n;
         vector.iov_len -= (size_t)n;
-        message.msg_control = NULL;             /* the fd went with the first byte */
+        message.msg_control = NULL;             /* the fds went with the first byte */
         message.msg_controllen = 0;
     }
     return 0;
 }
 
 /* The payload lies behind the header's place in device->out already. */
-static int reply(struct conversation *talk, const struct header *to, uint32_t size, int fd, int error)
+static int reply(struct conversation *talk, const struct header *to, uint32_t size, const int *fds,
+                 uint32_t nfds, int error)
 {
     wb_device *device = talk->device;
     struct header header = {
@@ -116,8 +119,8 @@ static int reply(struct conversation *talk, const struct header *to, uint32_t si
     if (to->flags & NO_REPLY)
         return 0;
     memcpy(device->out, &header, sizeof header);
-    trace(device, 1, device->out, header.size, fd >= 0);
-    return send_all(talk->socket, device->out, header.size, fd);
+    trace(device, 1, device->out, header.size, nfds);
+    return send_all(talk->socket, device->out, header.size, fds, nfds);
 }
 
 /* Refuses a message: leaves a record and answers with a bare Error. */
@@ -126,7 +129,7 @@ static int refuse(struct conversation *talk, const struct header *header, int er
     wb_lock(talk->device);
     wb_event_locked(talk->device, WB_KIND_ERROR, WB_GUEST, header->command, (uint64_t)error);
     wb_unlock(talk->device);
-    return reply(talk, header, 0, -1, error);
+    return reply(talk, header, 0, NULL, 0, error);
 }
 
 /* ---- serving ---- */
@@ -146,7 +149,7 @@ static int serve_message(struct conversation *talk, const struct header *header,
     drop_fds(talk, request.nfds);
     forget_fds(talk, nfds);
     if (!result)
-        return reply(talk, header, request.reply_size, request.reply_fd, 0);
+        return reply(talk, header, request.reply_size, request.reply_fds, request.reply_nfds, 0);
     sent = refuse(talk, header, result);
     return request.fatal ? -EPROTO : sent;
 }
@@ -206,26 +209,38 @@ static int take_fds(struct conversation *talk, struct msghdr *message)
     return result;
 }
 
-/* Waits for bytes of the socket, and meanwhile serves the UNMASK eventfd if there is one. */
+/* Doorbells that rang: after the messages that were there by then, as the guest may have sent them before. */
+static void ring(struct conversation *talk)
+{
+    wb_doorbell_ring(talk->device, talk->ready + 2, talk->rung);
+    talk->rung = 0;
+}
+
+/* Waits for bytes of the socket, and meanwhile serves the UNMASK eventfd and doorbells if there are any. */
 static int wait_readable(struct conversation *talk)
 {
-    for (;;) {
-        struct pollfd ready[2] = {
-            {.fd = talk->socket, .events = POLLIN},
-            {.fd = __atomic_load_n(&talk->device->unmask_fd, __ATOMIC_RELAXED), .events = POLLIN},
-        };
+    struct pollfd *ready = talk->ready;
 
-        if (ready[1].fd < 0)
+    for (;;) {
+        uint32_t bells = talk->device->doorbell_count ? wb_doorbell_poll(talk->device, ready + 2) : 0;
+
+        ready[0] = (struct pollfd){.fd = talk->socket, .events = POLLIN};
+        ready[1] = (struct pollfd){
+            .fd = __atomic_load_n(&talk->device->unmask_fd, __ATOMIC_RELAXED), .events = POLLIN,
+        };
+        if (ready[1].fd < 0 && !bells)
             return 0;
-        if (poll(ready, 2, -1) < 0) {
+        if (poll(ready, 2 + bells, -1) < 0) {
             if (errno != EINTR)
                 return -errno;
             continue;
         }
         if (ready[1].revents)
             wb_irq_poll_unmask(talk->device);
+        talk->rung = bells;
         if (ready[0].revents)
             return 0;
+        ring(talk);
     }
 }
 
@@ -264,6 +279,8 @@ static int converse(struct conversation *talk)
             result = n < 0 ? (int)n : 1;
         if (result)
             return result;
+        if (talk->rung)
+            ring(talk);
     }
 }
 
@@ -302,6 +319,7 @@ int wb_serve(wb_device *device, int socket)
         result = 0;
     drop_fds(&talk, talk.nfds);
     wb_irq_clear(device);
+    wb_doorbell_clear(device);
     wb_dma_unmap(device, 0, 0, 1);
     leave(device, result);
     return result;

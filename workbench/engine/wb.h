@@ -37,6 +37,7 @@ enum wb_limit {
     WB_MAX_TRANSFER = 1048576,      /* bytes of data in one message: our max_data_xfer_size */
     WB_MAX_FDS = 16,                /* our max_msg_fds; up to 253 (SCM_MAX_FD) are accepted */
     WB_MAX_VECTORS = 2048,          /* MSI-X */
+    WB_MAX_DOORBELLS = 64,          /* eventfds of one conversation */
     WB_MAX_MAPS = 65535             /* max_dma_maps of the specification's default */
 };
 
@@ -82,6 +83,7 @@ enum wb_kind {
     WB_KIND_SWAP,                               /* a hook was set (value: enum wb_hook_bit) or, revision 0, removed */
     WB_KIND_ATTACH, WB_KIND_DETACH,             /* a client came, went; value: errno of the end */
     WB_KIND_ERROR,                              /* a message was refused; offset: command, value: errno */
+    WB_KIND_MMAP,                               /* a watch found a word of a mapped page changed (old, value) */
     WB_KINDS
 };
 
@@ -93,7 +95,10 @@ enum wb_flag {
     WB_HOOK_RAN = 4,        /* Python was asked; revision says which */
     WB_HOOK_FAILED = 8,     /* the hook raised; the stored value was answered */
     WB_LONG = 16,           /* more than 8 bytes: value, old, now show the first 8 */
-    WB_REFUSED = 32         /* a DMA copy that failed: value is the errno, nothing was copied */
+    WB_REFUSED = 32,        /* a DMA copy that failed: value is the errno, nothing was copied */
+    WB_SIGNALLED = 64,      /* a write that the client signalled by eventfd: once or more often */
+    WB_MORE = 128           /* mmap: `value` more words changed from here on, not logged one by one; size: the
+                               bytes from the first to the last, 1 MiB if it is more */
 };
 
 /* One touch of the device; 64 bytes, little endian, no holes. */
@@ -104,7 +109,8 @@ typedef struct {
     uint64_t value;         /* read: what was answered; write: what was written */
     uint64_t old;           /* the stored bytes before; write-only bits: as last written */
     uint64_t now;           /* the stored bytes after the rules, before a write hook */
-    uint32_t latency;       /* ns from request to answer, hooks included; saturates */
+    uint32_t latency;       /* ns from request to answer, hooks included; saturates. mmap: it changed
+                               within so long before `time` */
     uint32_t size;          /* bytes */
     uint16_t revision;      /* of the last hook that ran; 0: none */
     uint16_t flags;         /* enum wb_flag */
@@ -142,7 +148,8 @@ typedef struct {
     uint8_t *reply;         /* out: payload of the reply */
     uint32_t reply_room;    /* bytes */
     uint32_t reply_size;    /* out */
-    int reply_fd;           /* out: one fd to send along, or -1; stays the callee's */
+    int reply_fds[16];      /* out: WB_MAX_FDS at most to send along; stay the callee's */
+    uint32_t reply_nfds;    /* out */
 } wb_message;
 
 typedef struct {
@@ -187,6 +194,49 @@ int wb_region_read(wb_device *device, uint32_t region, uint64_t offset, uint8_t 
                    uint32_t size, uint32_t origin);
 int wb_region_write(wb_device *device, uint32_t region, uint64_t offset, const uint8_t *bytes,
                     uint32_t size, uint32_t origin);
+
+/* ---- share.c: pages that the client maps ---- */
+
+/*
+ * Makes a range of whole pages shared memory: before serving, and before anything is set there. Such pages
+ * have no rules and no hooks: an access by message copies bytes, peek and poke work, a reset leaves them
+ * as they are. One memory file a region, sealed against resizing, its offsets those of the region.
+ * -EINVAL: not whole pages of the region (its last page may be a part); -EBUSY: too late.
+ */
+int wb_region_share(wb_device *device, uint32_t region, uint64_t offset, uint64_t size);
+/* The memory file of a region, which stays the engine's; -ENOENT when none of its pages is shared. */
+int wb_region_fd(wb_device *device, uint32_t region);
+
+/* ---- watch.c: changes of shared pages, which nobody reports ---- */
+
+typedef struct wb_watch wb_watch;
+
+typedef struct {
+    uint64_t samples;       /* taken */
+    uint64_t changes;       /* words that were found changed */
+    uint64_t unlogged;      /* those of them that only a WB_MORE record tells of */
+} wb_watch_counts;
+
+/*
+ * Remembers shared pages as they are now. Offset and size are multiples of 8, `period` ns (1 or more).
+ * Of one sample at most `most` words are logged, and one record counts the rest. What the engine itself
+ * stores there (messages, pokes) is logged as such and not again. -EINVAL, -ENOMEM.
+ */
+int wb_watch_new(wb_device *device, uint32_t region, uint64_t offset, uint64_t size, uint64_t period,
+                 uint32_t most, wb_watch **watch);
+void wb_watch_run(wb_watch *watch);                         /* samples until it is stopped */
+void wb_watch_stop(wb_watch *watch);                        /* from any thread, any number of times */
+void wb_watch_get(wb_watch *watch, wb_watch_counts *counts);
+void wb_watch_free(wb_watch *watch);                        /* after wb_watch_run(), before the device */
+
+/* ---- doorbell.c: writes that a client signals by eventfd ---- */
+
+/*
+ * The eventfd that stands for a guest's write of `value`; the serving loop carries it out, once for all
+ * signals since the last one. Made when first asked for, by the message upcall; closed when the client
+ * goes; stays the engine's. -EINVAL, -ENOSPC, or what eventfd() fails with.
+ */
+int wb_doorbell_open(wb_device *device, uint32_t region, uint64_t offset, uint32_t size, uint64_t value);
 
 /* ---- log.c: the ring ---- */
 

@@ -41,9 +41,10 @@ def _arguments(path: str) -> str:
 def _kind(device: Device, block: BlockTable) -> str:
     bar = device.bars.get(block.index)
     if bar is None:
-        return "config space"
+        return "option ROM" if block.name == "rom" else "config space"
     prefetchable = ", prefetchable" if bar.prefetchable else ""
-    return "I/O" if bar.kind == "io" else f"{bar.bits}-bit memory{prefetchable}"
+    mapped = ", mapped" if bar.block.mapped else ""
+    return "I/O" if bar.kind == "io" else f"{bar.bits}-bit memory{prefetchable}{mapped}"
 
 
 def _register(located: Located, block: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ Numbers = npt.NDArray[np.int64]
 
 _CODES = {name: number for number, name in KINDS.items()}
 _TOUCH, _DMA, _IRQ, _RESET = (np.zeros(256, bool) for _ in range(4))  # by kind: faster than np.isin
-_TOUCH[[_CODES[name] for name in ("read", "write", "poke", "swap")]] = True
+_TOUCH[[_CODES[name] for name in ("read", "write", "poke", "swap", "mmap")]] = True
 _DMA[[_CODES[name] for name in ("dma_read", "dma_write", "map", "unmap")]] = True
 _IRQ[[_CODES["irq"], _CODES["unmask"]]] = True
 _RESET[_CODES["reset"]] = True

@@ -46,6 +46,7 @@ STYLES = {
     "attach": Style("attach", "P", "#009E73", 0.0, 8.0),
     "detach": Style("detach", "P", "#7F7F7F", 0.0, 8.0),
     "error": Style("malformed message", "X", "#D62728", 0.0, 8.0),
+    "mmap": Style("mapped memory", "D", "#F0E442", 0.0, 5.5),
 }
 RING = "#D62728"
 OTHERS = "other registers"

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ...registers import Located
 from .source import Part, Source
 
 __all__ = ["ENTRY", "RegistersFeed"]
@@ -13,7 +14,7 @@ __all__ = ["ENTRY", "RegistersFeed"]
 ENTRY = np.dtype(
     [("number", "<u4"), ("answers", "<u4"), ("value", "<u8"), ("reads", "<u8"), ("writes", "<u8")]
 )
-PYTHON = 1  #: 0: C answers alone; 2 (native) and 3 (mapped) are for hooks and BARs to come
+PYTHON, MAPPED = 1, 3  #: 0: C answers alone; 2 (native) is for hooks to come
 _HOOKS_EVERY = 0.25  # seconds between two looks at which registers have hooks
 
 
@@ -59,9 +60,18 @@ class RegistersFeed:
         if len(self._answers) == source.table.count and source.now < self._looked + _HOOKS_EVERY:
             return self._answers
         self._looked, answers = source.now, np.zeros(source.table.count, np.uint32)
+        for table in source.table.tables:
+            if getattr(source.device, table.name).description.mapped:
+                places = enumerate(table.elements, table.first)
+                answers[[number for number, one in places if _mapped(one)]] = MAPPED
         for hook in source.device.hooks:
             number = source.table.numbers.get(hook.name)
             if number is not None and hook.enabled:
                 answers[number] = PYTHON
         self._answers = answers
         return answers
+
+
+def _mapped(one: Located) -> bool:
+    block = one.register.block
+    return block is not None and block.mapped_area(one.register.element_offset(one.index)) is not None

@@ -9,7 +9,7 @@ const timelineView = (() => {
   const FOLLOWED = 10e9; // ns: what the kernel sends to a view that follows
   const ASK_MS = 150;
   const TELL_MS = 600;
-  const VALUED = ["read", "write", "poke", "dma_read", "dma_write"];
+  const VALUED = ["read", "write", "poke", "mmap", "dma_read", "dma_write"];
   const NONE = timeScale.decode(new DataView(new ArrayBuffer(0)), 0);
 
   class Timeline {

@@ -1,0 +1,88 @@
+/*
+ * doorbell.c - eventfds that stand for a guest's write to a register.
+ *
+ * A client that asked for them (GET_REGION_IO_FDS) hands them to its hypervisor, which then signals instead
+ * of sending a message. The eventfds are made when they are asked for and closed when the client goes: one
+ * that was here before cannot ring. The serving loop polls them only while there are some.
+ *
+ * Opened, polled and closed by the serving thread; the lock is for those who look from elsewhere.
+ */
+#include "internal.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+static struct wb_doorbell *find_locked(wb_device *device, const struct wb_doorbell *wanted)
+{
+    for (uint32_t i = 0; i < device->doorbell_count; i++) {
+        struct wb_doorbell *bell = &device->doorbells[i];
+
+        if (bell->region == wanted->region && bell->offset == wanted->offset && bell->size == wanted->size
+            && bell->value == wanted->value)
+            return bell;
+    }
+    return NULL;
+}
+
+static int open_locked(wb_device *device, struct wb_doorbell *wanted)
+{
+    struct wb_doorbell *found = find_locked(device, wanted);
+
+    if (found)
+        return found->fd;
+    if (device->doorbell_count == WB_MAX_DOORBELLS)
+        return -ENOSPC;
+    wanted->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (wanted->fd < 0)
+        return -errno;
+    device->doorbells[device->doorbell_count++] = *wanted;
+    return wanted->fd;
+}
+
+int wb_doorbell_open(wb_device *device, uint32_t region, uint64_t offset, uint32_t size, uint64_t value)
+{
+    struct wb_doorbell wanted = {.fd = -1, .region = region, .size = size, .offset = offset, .value = value};
+    int result;
+
+    if (region >= WB_REGIONS || !device->regions[region].planes || !size || size > 8
+        || offset > device->regions[region].size || size > device->regions[region].size - offset)
+        return -EINVAL;
+    wb_lock(device);
+    result = open_locked(device, &wanted);
+    wb_unlock(device);
+    return result;
+}
+
+uint32_t wb_doorbell_poll(wb_device *device, struct pollfd *ready)
+{
+    uint32_t count;
+
+    wb_lock(device);
+    count = device->doorbell_count;
+    for (uint32_t i = 0; i < count; i++)
+        ready[i] = (struct pollfd){.fd = device->doorbells[i].fd, .events = POLLIN};
+    wb_unlock(device);
+    return count;
+}
+
+void wb_doorbell_ring(wb_device *device, const struct pollfd *ready, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct wb_doorbell bell = device->doorbells[i];
+
+        if (!(ready[i].revents & POLLIN) || !wb_eventfd_take(bell.fd))
+            continue;
+        wb_gate_wait(device);
+        wb_region_signal(device, &bell);
+    }
+}
+
+void wb_doorbell_clear(wb_device *device)
+{
+    wb_lock(device);
+    for (uint32_t i = 0; i < device->doorbell_count; i++)
+        close(device->doorbells[i].fd);
+    device->doorbell_count = 0;
+    wb_unlock(device);
+}
