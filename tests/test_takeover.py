@@ -185,3 +185,25 @@ def test_the_history_of_a_slot_can_be_reverted_compared_and_switched_off(noteboo
     for wrong in (lambda: dev.hooks.revert(name, 99), lambda: dev.hooks.disable("nobody"), dev.hooks.skip):
         with pytest.raises(wb.StateError):
             wrong()
+
+
+def test_values_far_apart_in_a_large_bar_stay():
+    class Far(wb.Device):
+        id = wb.PciId(vendor=0x1234, device=0x0B18)
+
+        class bar0(wb.Bar, size=1 << 26):
+            LOW = wb.Register(0x00)
+            HIGH = wb.Register(0x3000000)
+
+    class Further(wb.Device):
+        id = Far.id
+
+        class bar0(wb.Bar, size=1 << 26):
+            LOW = wb.Register(0x00)
+            HIGH = wb.Register(0x3000000)
+            NEW = wb.Register(0x3000FFC, reset=9)
+
+    with Far() as device:
+        device.bar0.LOW, device.bar0.HIGH = 1, 2
+        device.swap(Further)
+        assert (device.bar0.LOW, device.bar0.HIGH, device.bar0.NEW) == (1, 2, 9)

@@ -99,10 +99,12 @@ class Core:
         fd = lib.wb_doorbell_open(self.handle, index, ring.offset, ring.size, ring.match or 0)
         return check(fd, f"a doorbell at {ring.offset:#x}")
 
-    def close_watches(self) -> None:
-        """Stop every watch of mapped pages."""
+    def close(self) -> None:
+        """Stop the watches and close the memory files; the bytes stay. For a core that is served no more."""
         while self.watches:
             self.watches.pop().stop()
+        # Refused when a hook closes its own device: then they go with the engine.
+        lib.wb_share_close(self.handle)
 
     def client_reset(self) -> None:
         """Reset because the client asked for it (DEVICE_RESET)."""

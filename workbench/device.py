@@ -309,10 +309,13 @@ class Device:
     def close(self) -> None:
         """Stop serving and watching, remove the socket; registers and log stay readable. May be repeated."""
         self.closed = True
-        self._core.close_watches()
         _live.discard(self)
         if self.server is not None:
             self.server.stop()
+        if self._core.device is self:  # and no newer one has taken the core over
+            self._core.close()
+            for region in self._regions.values():
+                region.forget_memory()
 
     def __enter__(self) -> Self:
         return self

@@ -100,9 +100,15 @@ class Region:
 
     def _shared(self) -> mmap.mmap:
         if self._memory is None or self._memory[0] is not self.handle:
-            fd = check(lib.wb_region_fd(self.handle, self.index), f"the memory of {self.block.name}")
+            fd = lib.wb_region_fd(self.handle, self.index)
+            if fd < 0:
+                raise StateError(f"{self.block.name}: the device is closed; arrays made before stay good")
             self._memory = self.handle, mmap.mmap(fd, 0)
         return self._memory[1]
+
+    def forget_memory(self) -> None:
+        """Let the mapping go when its last array does."""
+        self._memory = None
 
     def where(self, offset: int, size: int) -> str:
         """Say which bytes are meant, for errors."""

@@ -15,6 +15,10 @@ from .registers import Block
 
 __all__ = ["PLANES", "Described", "describe", "layout_changes"]
 
+PAGE = 4096
+#: Which bytes were described: a byte each, by the offset of their page. A large BAR has few of those.
+Known = dict[int, bytearray]
+
 PLANES = {name: getattr(lib, f"WB_{name.upper()}") for name in (*STATE, *RULES)}
 
 
@@ -63,22 +67,34 @@ def describe(handle: Any, blocks: Mapping[int, Block], old: Mapping[int, Block] 
     """Write the planes of every block into the engine. Raises OSError when it refuses.
 
     With ``old``, the blocks in force: their rules are withdrawn first, values of bytes that were described
-    before stay, and bytes that are new get their reset values.
+    before stay, and bytes that are new get their reset values. A ROM's bytes are those of the new image.
     """
     for index, block in blocks.items():
         if old is None:
-            _program(handle, index, block, keep=b"")
+            _program(handle, index, block, {})
         elif index != lib.WB_CONFIG:
-            known = bytearray(block.size) if block.size <= 1 << 24 else bytearray()
+            known: Known = {}
             for segment in old[index].segments():
                 size = len(segment.planes["known"])
                 for plane in RULES:
                     _set(handle, index, plane, segment.offset, bytes(size), block)
-                known[segment.offset : segment.offset + size] = segment.planes["known"]
-            _program(handle, index, block, keep=bytes(known))
+                _mark(known, segment.offset, size)
+            _program(handle, index, block, {} if index == lib.WB_ROM else known)
 
 
-def _program(handle: Any, index: int, block: Block, keep: bytes) -> None:
+def _mark(known: Known, offset: int, size: int) -> None:
+    for start in range(offset & -PAGE, offset + size, PAGE):
+        low, high = max(offset, start) - start, min(offset + size - start, PAGE)
+        known.setdefault(start, bytearray(PAGE))[low:high] = b"\1" * (high - low)
+
+
+def _marks(known: Known, offset: int, size: int) -> bytes:
+    first = offset & -PAGE
+    pages = b"".join(known.get(start, bytes(PAGE)) for start in range(first, offset + size, PAGE))
+    return pages[offset - first : offset - first + size]
+
+
+def _program(handle: Any, index: int, block: Block, keep: Known) -> None:
     for offset, planes in block.segments():
         for plane, data in planes.items():
             if plane in ("value", "latch") and keep:
@@ -88,7 +104,7 @@ def _program(handle: Any, index: int, block: Block, keep: bytes) -> None:
 
 
 def _set_unknown(
-    handle: Any, index: int, plane: str, offset: int, data: bytes, block: Block, keep: bytes
+    handle: Any, index: int, plane: str, offset: int, data: bytes, block: Block, keep: Known
 ) -> None:
     size = len(data)
     stored = ffi.new("uint8_t[]", size)
@@ -96,7 +112,7 @@ def _set_unknown(
     present = bytes(ffi.buffer(stored, size))
     merged = bytes(
         old if known else new
-        for old, new, known in zip(present, data, keep[offset : offset + size], strict=True)
+        for old, new, known in zip(present, data, _marks(keep, offset, size), strict=True)
     )
     _set(handle, index, plane, offset, merged, block)
 

@@ -5,7 +5,7 @@
  * of sending a message. The eventfds are made when they are asked for and closed when the client goes: one
  * that was here before cannot ring. The serving loop polls them only while there are some.
  *
- * Opened, polled and closed by the serving thread; the lock is for those who look from elsewhere.
+ * They are opened, polled and closed by the serving thread.
  */
 #include "internal.h"
 
@@ -36,7 +36,8 @@ static int open_locked(wb_device *device, struct wb_doorbell *wanted)
     wanted->fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (wanted->fd < 0)
         return -errno;
-    device->doorbells[device->doorbell_count++] = *wanted;
+    device->doorbells[device->doorbell_count] = *wanted;
+    __atomic_store_n(&device->doorbell_count, device->doorbell_count + 1, __ATOMIC_RELAXED);
     return wanted->fd;
 }
 
@@ -83,6 +84,6 @@ void wb_doorbell_clear(wb_device *device)
     wb_lock(device);
     for (uint32_t i = 0; i < device->doorbell_count; i++)
         close(device->doorbells[i].fd);
-    device->doorbell_count = 0;
+    __atomic_store_n(&device->doorbell_count, 0, __ATOMIC_RELAXED);
     wb_unlock(device);
 }

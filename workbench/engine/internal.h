@@ -97,7 +97,7 @@ struct wb_device {
     uint8_t at_gate, abandoned;
 
     struct wb_doorbell doorbells[WB_MAX_DOORBELLS];
-    uint32_t doorbell_count;
+    uint32_t doorbell_count;    /* read without the lock by the serving loop */
 
     uint8_t *in, *out;          /* server.c */
     uint32_t max_transfer;
@@ -130,7 +130,7 @@ void wb_region_free(struct wb_region *region);
 int wb_region_signal(wb_device *device, const struct wb_doorbell *doorbell);    /* the write it stands for */
 
 /* share.c: the VALUE plane of a region that has shared pages, which others write meanwhile */
-void wb_share_get(const struct wb_region *region, uint64_t offset, uint8_t *bytes, uint64_t size);
+void wb_share_get_locked(const struct wb_region *region, uint64_t offset, uint8_t *bytes, uint64_t size);
 void wb_share_put_locked(struct wb_region *region, uint64_t offset, const uint8_t *bytes, uint64_t size);
 void wb_share_merge_locked(struct wb_region *region, uint64_t offset, uint64_t word, uint64_t mask);
 void wb_share_free(struct wb_region *region);

@@ -136,7 +136,7 @@ int wb_region_get(wb_device *device, uint32_t region, uint32_t plane, uint64_t o
         n = wb_to_page_end(offset + done, size - done);
         wb_lock(device);
         if (plane == WB_VALUE && wb_page_shared(from, offset + done))
-            wb_share_get(from, offset + done, bytes + done, n);
+            wb_share_get_locked(from, offset + done, bytes + done, n);
         else if (wb_page_programmed(from, offset + done))
             memcpy(bytes + done, wb_plane_at(from, plane, offset + done), n);
         else
@@ -344,9 +344,9 @@ static void shared_chunk(struct access *access, uint64_t offset, uint8_t *out, c
     uint32_t shown = size < 8 ? size : 8;
     uint64_t old = 0, now = 0;
 
-    wb_share_get(access->region, offset, (uint8_t *)&old, shown);
+    wb_share_get_locked(access->region, offset, (uint8_t *)&old, shown);
     if (out)
-        wb_share_get(access->region, offset, out, size);
+        wb_share_get_locked(access->region, offset, out, size);
     else
         wb_share_put_locked(access->region, offset, in, size);
     memcpy(&now, out ? out : in, shown);

@@ -222,7 +222,8 @@ static int wait_readable(struct conversation *talk)
     struct pollfd *ready = talk->ready;
 
     for (;;) {
-        uint32_t bells = talk->device->doorbell_count ? wb_doorbell_poll(talk->device, ready + 2) : 0;
+        int any = __atomic_load_n(&talk->device->doorbell_count, __ATOMIC_RELAXED) != 0;
+        uint32_t bells = any ? wb_doorbell_poll(talk->device, ready + 2) : 0;
 
         ready[0] = (struct pollfd){.fd = talk->socket, .events = POLLIN};
         ready[1] = (struct pollfd){

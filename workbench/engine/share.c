@@ -84,18 +84,40 @@ int wb_region_fd(wb_device *device, uint32_t index)
 {
     if (index >= WB_REGIONS)
         return -EINVAL;
-    return device->regions[index].shared ? device->regions[index].share_fd : -ENOENT;
+    return device->regions[index].shared && device->regions[index].share_fd >= 0
+               ? device->regions[index].share_fd : -ENOENT;
+}
+
+static void close_file(struct wb_region *region)
+{
+    if (region->shared && region->share_fd >= 0)
+        close(region->share_fd);
+    region->share_fd = -1;
+}
+
+int wb_share_close(wb_device *device)
+{
+    int result;
+
+    wb_lock(device);
+    result = device->serving ? -EBUSY : 0;
+    for (unsigned i = 0; i < WB_REGIONS; i++)
+        if (device->regions[i].watches)
+            result = -EBUSY;
+    for (unsigned i = 0; !result && i < WB_REGIONS; i++)
+        close_file(&device->regions[i]);
+    wb_unlock(device);
+    return result;
 }
 
 void wb_share_free(struct wb_region *region)
 {
-    if (region->shared)
-        close(region->share_fd);
+    close_file(region);
     free(region->shared);
 }
 
 /* pread() leaves untouched pages untouched, where a load would make the kernel allocate them. */
-void wb_share_get(const struct wb_region *region, uint64_t offset, uint8_t *bytes, uint64_t size)
+void wb_share_get_locked(const struct wb_region *region, uint64_t offset, uint8_t *bytes, uint64_t size)
 {
     if (size > 8 && pread(region->share_fd, bytes, size, (off_t)offset) == (ssize_t)size)
         return;

@@ -206,7 +206,8 @@ int wb_watch_new(wb_device *device, uint32_t index, uint64_t offset, uint64_t si
     int result;
 
     if (!region || !region->planes || offset % 8 || !size || size % 8 || offset > region->size
-        || size > region->size - offset || !period || period >> 62 || !all_shared(region, offset, size))
+        || size > region->size - offset || !period || period >> 62 || !all_shared(region, offset, size)
+        || region->share_fd < 0)
         return -EINVAL;
     made = calloc(1, sizeof *made);
     if (!made)

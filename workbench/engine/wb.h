@@ -204,8 +204,10 @@ int wb_region_write(wb_device *device, uint32_t region, uint64_t offset, const u
  * -EINVAL: not whole pages of the region (its last page may be a part); -EBUSY: too late.
  */
 int wb_region_share(wb_device *device, uint32_t region, uint64_t offset, uint64_t size);
-/* The memory file of a region, which stays the engine's; -ENOENT when none of its pages is shared. */
+/* The memory file of a region, which stays the engine's; -ENOENT: no page is shared, or it was closed. */
 int wb_region_fd(wb_device *device, uint32_t region);
+/* Closes the memory files of a device that is not served again; the bytes stay. -EBUSY: served or watched. */
+int wb_share_close(wb_device *device);
 
 /* ---- watch.c: changes of shared pages, which nobody reports ---- */
 
