@@ -47,7 +47,7 @@ class Irqs:
         return lib.wb_irq_trigger(self.engine.device, index, vector, lib.WB_DEVICE)
 
     def level(self, level: int) -> int:
-        return lib.wb_irq_level(self.engine.device, level, lib.WB_DEVICE)
+        return lib.wb_irq_level(self.engine.device, 0, level, lib.WB_DEVICE)
 
     def unmask(self) -> None:
         assert self.set(irqs(NONE | UNMASK, lib.WB_INTX)) == 0

@@ -270,7 +270,7 @@ def test_the_unmask_eventfd_is_served_while_the_socket_is_idle(wire: Wire) -> No
     interrupt, unmask = os.eventfd(0), os.eventfd(0)
     assert wire.ask(SET_IRQS, irqs(0x24, lib.WB_INTX), [interrupt]) == (0, b"")
     assert wire.ask(SET_IRQS, irqs(0x14, lib.WB_INTX), [unmask]) == (0, b"")
-    assert lib.wb_irq_level(device, 1, lib.WB_DEVICE) == lib.WB_IRQ_DELIVERED
+    assert lib.wb_irq_level(device, 0, 1, lib.WB_DEVICE) == lib.WB_IRQ_DELIVERED
     for _ in range(3):
         assert os.eventfd_read(interrupt) == 1  # blocks until the loop has unmasked
         os.eventfd_write(unmask, 1)

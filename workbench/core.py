@@ -13,12 +13,13 @@ from .dma import DmaMemory
 from .doorbells import Doorbell
 from .engine import check, ffi, lib
 from .hooks import Hooks
-from .interrupts import InterruptLine, Interrupts
+from .interrupts import Interrupts
 from .log import AccessLog
 from .pages import Area
 from .protocol import Ring
 from .registers import Block
 from .takeover import describe
+from .vectors import InterruptLines
 from .watch import Watch
 
 __all__ = ["Core"]
@@ -50,10 +51,11 @@ class Core:
             for start, size in block.mapped:
                 check(lib.wb_region_share(self.handle, index, start, size), f"mmap of {block.name}")
         describe(self.handle, blocks)
+        check(lib.wb_irq_place(self.handle, irq_places(blocks[lib.WB_CONFIG])), "interrupts")
         self.log = AccessLog(self.handle, blocks)
         self.hooks = Hooks(device, self.handle, blocks, logger)
         self.dma = DmaMemory(self.handle, self.hooks.origin)
-        self.irq = InterruptLine(self.handle, irq, self.hooks.origin)
+        self.irq = InterruptLines(self.handle, irq, self.hooks.origin)
         owner = weakref.ref(self)  # whom their views ask for the device; it keeps nobody alive
         self.log.owner = self.hooks.owner = self.dma.owner = self.irq.owner = owner
 
@@ -130,6 +132,19 @@ class Core:
             self.hooks.redescribe(device, blocks)
         finally:
             lib.wb_gate_pause(self.handle, int(paused))
+
+
+def irq_places(config: Block) -> Any:
+    """Return where MSI, MSI-X, its table and its PBA are, as the config space says it (PCI 3.0, 6.8)."""
+    places, registers = ffi.new("wb_irq_places *"), config.registers
+    if "MSI_CAP_ID" in registers:
+        places.msi = registers["MSI_CAP_ID"].offset
+    if "MSIX_CAP_ID" in registers:
+        table, pba = registers["MSIX_TABLE"].reset, registers["MSIX_PBA"].reset
+        places.msix = registers["MSIX_CAP_ID"].offset
+        places.table_region, places.table = table & 7, table & ~7
+        places.pba_region, places.pba = pba & 7, pba & ~7
+    return places
 
 
 def _new_engine(context: Any, log_records: int) -> Any:

@@ -6,7 +6,7 @@ Each function appends what is wrong to ``problems``, one line each, for one Desc
 import inspect
 from typing import Any
 
-from . import pci
+from . import msi, pci
 from .capabilities import Capability
 from .engine import lib
 from .errors import DescriptionError
@@ -65,15 +65,27 @@ def check_capabilities(cls: type[Any], problems: list[str]) -> None:
 def find_blocks(cls: type[Any], problems: list[str]) -> dict[int, Block]:
     """Return the block of each BAR and of the config space, by vfio region index.
 
-    For a class whose ``id``, ``irq`` and ``capabilities`` are what they should be.
+    For a class whose ``id``, ``irq`` and ``capabilities`` are what they should be. A BAR that MSI-X needs
+    for itself is added to the class's ``bars``.
     """
+    irq, layout = cls.irq, None
+    if irq.msix:
+        layout = msi.place_msix(cls.bars, irq.msix, irq.msix_table, irq.msix_pba, problems)
+    if layout and layout.own is not None:
+        cls.bars = {**cls.bars, layout.own: msi.own_bar(layout.own, layout)}
     blocks = {index: bar.block for index, bar in cls.bars.items()}
     rom = rom_block(cls.rom, problems)
     if rom is not None:
         blocks[lib.WB_ROM] = rom
-    size = rom.size if rom else 0
+    if layout:
+        for index in {layout.table.slot, layout.pba.slot} - {layout.own}:
+            blocks[index] = msi.with_msix(blocks[index], layout, index, problems)
+    brought: list[Capability] = [msi.MessageSignaledInterrupts(irq.msi)] if irq.msi else []
+    brought += [msi.MsixCapability(layout)] if layout else []
+    problems += msi.repeated(cls.capabilities, brought)
     try:
-        blocks[lib.WB_CONFIG] = pci.config_block(cls.id, cls.bars, cls.irq.pin, cls.capabilities, size)
+        capabilities, size = [*cls.capabilities, *brought], rom.size if rom else 0
+        blocks[lib.WB_CONFIG] = pci.config_block(cls.id, cls.bars, irq.pin, capabilities, size)
     except DescriptionError as error:
         problems.extend(error.problems)
     return blocks

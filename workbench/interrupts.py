@@ -1,129 +1,113 @@
-"""Interrupts: what a device declares, and the lines it raises.
+"""Interrupts: what a device declares, and what may become of one that it raises.
 
-INTx is a level in the guest and an edge on the wire: asserting signals the client's eventfd once
-and masks the line; when the client unmasks it and it is still asserted, it is signalled again.
-STATUS bit 3 mirrors the line, COMMAND bit 10 (Interrupt Disable) gates it (PCI 3.0, 6.2.2, 6.2.3).
-Every call may come from any thread and says what happened; a device without a driver is normal.
+``irq = wb.Interrupts(intx=True, msi=4, msix=8)``; the guest enables one of the three. The registers
+of MSI and MSI-X come with it (msi.py). Raising is in vectors.py.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from .engine import check, ffi, lib
 from .errors import DescriptionError
-from .mistakes import shown
+from .mistakes import integer, shown
 
-__all__ = ["InterruptLine", "Interrupts", "IrqOutcome", "IrqStatus"]
+__all__ = ["PINS", "Interrupts", "IrqOutcome", "IrqStatus"]
 
 PINS = "ABCD"
+MOST = {"msi": 32, "msix": 2048}  #: vectors (PCI 3.0, 6.8.1.3 and 6.8.2.3)
 
 
 class IrqOutcome(StrEnum):
     """What became of an interrupt."""
 
     DELIVERED = "delivered"  #: the client was signalled
-    PENDING = "pending"  #: INTx is being handled; delivered once when the guest is done with it
-    MASKED = "masked"  #: the client masked it; kept, delivered on unmask
-    DISABLED = "disabled"  #: COMMAND bit 10 is set
-    NOBODY = "nobody listens"  #: no client has armed the interrupt
+    PENDING = "pending"  #: kept: INTx is being handled, or the client has not armed the MSI-X vector yet
+    MASKED = "masked"  #: client or guest masked it; kept, delivered once on unmask
+    DISABLED = "disabled"  #: MSI, MSI-X: not enabled by the guest; INTx: COMMAND bit 10, or messages are
+    NOBODY = "nobody listens"  #: no client, or one that has not armed the interrupt
     RELEASED = "released"  #: the line is down
-
-
-#: In the order of enum wb_irq_outcome.
-OUTCOMES = tuple(IrqOutcome)
 
 
 @dataclass(frozen=True)
 class IrqStatus:
-    """An interrupt as it stands; ``count`` is how often the client was signalled."""
+    """An interrupt as it stands; ``count`` is how often the client was signalled.
+
+    ``enabled`` is what the guest says in config space, ``armed`` that the client gave an eventfd,
+    ``name`` which one it is: "INTx", "MSI-X 3".
+    """
 
     armed: bool
     masked: bool
     asserted: bool
     pending: bool
     count: int
+    enabled: bool = False
+    name: str = ""
 
 
 class Interrupts:
-    """What interrupts a device has: ``irq = wb.Interrupts(intx=True)``.
+    """What interrupts a device has: ``irq = wb.Interrupts(intx=True, msix=4)``.
 
-    ``intx`` is True (pin A), a pin "A" to "D", or False. DescriptionError for anything else.
+    ``intx`` is True (pin A), a pin "A" to "D", or False; ``msi`` 1, 2, 4, 8, 16 or 32 vectors, ``msix``
+    1 to 2048. ``msix_table`` and ``msix_pba`` say where the MSI-X table (16 bytes a vector) and its Pending
+    Bit Array (8 bytes for 64 vectors) lie, as ("bar0", offset); left out, a place is found for them.
+    DescriptionError for anything else.
     """
 
-    def __init__(self, *, intx: bool | str = False) -> None:
+    def __init__(
+        self,
+        *,
+        intx: bool | str = False,
+        msi: int = 0,
+        msix: int = 0,
+        msix_table: tuple[str, int] | None = None,
+        msix_pba: tuple[str, int] | None = None,
+    ) -> None:
+        wrong: list[str] = []
         pin = "A" if intx is True else intx
         if pin is not False and (not isinstance(pin, str) or pin not in tuple(PINS)):
-            raise DescriptionError(
-                "Interrupts", [f'intx is True, False or one of "A", "B", "C", "D", not {shown(intx)}']
-            )
+            wrong.append(f'intx is True, False or one of "A", "B", "C", "D", not {shown(intx)}')
+            pin = False
         self.pin = PINS.index(pin) + 1 if pin else 0  #: as in the Interrupt Pin register; 0: none
+        self.msi = _vectors("msi", msi, wrong)
+        if self.msi & (self.msi - 1):
+            wrong.append(f"msi {self.msi}, expected 1, 2, 4, 8, 16 or 32 vectors")
+        self.msix = _vectors("msix", msix, wrong)
+        self.msix_table = _place("msix_table", msix_table, self.msix, wrong)
+        self.msix_pba = _place("msix_pba", msix_pba, self.msix, wrong)
+        if wrong:
+            raise DescriptionError("Interrupts", wrong)
 
-    if TYPE_CHECKING:  # in a device's methods self.irq is the InterruptLine made from this
+    if TYPE_CHECKING:  # in a device's methods self.irq is the InterruptLines made from this
 
         def __getattr__(self, name: str) -> Any: ...
+        def __getitem__(self, number: int) -> Any: ...
 
     def counts(self) -> tuple[int, ...]:
         """Vectors an index has, in the order INTx, MSI, MSI-X, ERR, REQ."""
-        return (1 if self.pin else 0, 0, 0, 0, 0)
+        return (1 if self.pin else 0, self.msi, self.msix, 0, 0)
 
     def __repr__(self) -> str:
-        return f"Interrupts(intx={PINS[self.pin - 1]!r})" if self.pin else "Interrupts()"
+        said = [f"intx={PINS[self.pin - 1]!r}"] if self.pin else []
+        said += [f"{name}={value!r}" for name, value in vars(self).items() if value and name != "pin"]
+        return f"Interrupts({', '.join(said)})"
 
 
-class InterruptLine:
-    """``dev.irq``: the INTx line of one device."""
+def _vectors(name: str, value: object, wrong: list[str]) -> int:
+    before = len(wrong)
+    number = integer(value, name, wrong)
+    if len(wrong) == before and not 0 <= number <= MOST[name]:
+        wrong.append(f"{name} {number:#x}, expected 0 to {MOST[name]:#x} vectors")
+        return 0
+    return number
 
-    def __init__(self, handle: Any, description: Interrupts, origin: Callable[[], int]) -> None:
-        self._handle = handle
-        self._origin = origin  # who acts: a cell, or the device in one of its hooks
-        self.description = description
-        self.owner: Callable[[], Any] = lambda: None  #: the core it belongs to
 
-    def view(self) -> Any:
-        """Return a live view of every interrupt the device has."""
-        from .views.doors import view_of
-
-        return view_of(self.owner, "irq")
-
-    def trigger(self) -> IrqOutcome:
-        """Pulse the line: one interrupt. OSError (EINVAL) when the device has no INTx."""
-        what = "trigger INTx, which the device does not have" if not self.description.pin else "trigger INTx"
-        return OUTCOMES[check(lib.wb_irq_trigger(self._handle, lib.WB_INTX, 0, self._origin()), what)]
-
-    def assert_(self) -> IrqOutcome:
-        """Assert the line and keep it so until ``deassert()``."""
-        return self._level(1)
-
-    def deassert(self) -> IrqOutcome:
-        """Let the line go; what was signalled already stays signalled."""
-        return self._level(0)
-
-    @property
-    def asserted(self) -> bool:
-        """The level of the line, as STATUS bit 3 shows it."""
-        return self.status.asserted
-
-    @property
-    def status(self) -> IrqStatus:
-        """The line as it stands; all False without INTx."""
-        status = ffi.new("wb_irq_status *")
-        if not self.description.pin:
-            return IrqStatus(False, False, False, False, 0)
-        check(lib.wb_irq_get(self._handle, lib.WB_INTX, 0, status), "INTx")
-        armed, masked, asserted, pending = map(
-            bool, (status.armed, status.masked, status.asserted, status.pending)
-        )
-        return IrqStatus(armed, masked, asserted, pending, status.count)
-
-    def _level(self, level: int) -> IrqOutcome:
-        what = "assert INTx, which the device does not have" if not self.description.pin else "INTx"
-        return OUTCOMES[check(lib.wb_irq_level(self._handle, level, self._origin()), what)]
-
-    def __repr__(self) -> str:
-        if not self.description.pin:
-            return "<no interrupts>"
-        status = self.status
-        words = [name for name in ("asserted", "armed", "masked", "pending") if getattr(status, name)]
-        return f"<INT{PINS[self.description.pin - 1]} {' '.join(words) or 'idle'}, signalled {status.count}×>"
+def _place(name: str, value: object, vectors: int, wrong: list[str]) -> tuple[str, int] | None:
+    if value is None:
+        return None
+    if not (isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], str)):
+        wrong.append(f'{name} {shown(value)}, expected a BAR and an offset such as ("bar0", 0x800)')
+        return None
+    if not vectors:
+        wrong.append(f"{name}, but no msix=: say how many vectors")
+    return value[0], integer(value[1], f"{name}'s offset", wrong)

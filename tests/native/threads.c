@@ -23,7 +23,7 @@ static void *interrupt(void *unused)
     for (unsigned i = 0; running(); i++) {
         CHECK(wb_irq_trigger(device, WB_MSIX, i % 8, WB_DEVICE) >= 0);
         CHECK(wb_irq_trigger(device, WB_INTX, 0, WB_DEVICE) >= 0);
-        CHECK(wb_irq_level(device, i & 1, WB_DEVICE) >= 0);
+        CHECK(wb_irq_level(device, i % 8, i & 1, WB_DEVICE) >= 0);
         CHECK(!wb_irq_get(device, WB_INTX, 0, &status));
     }
     return unused;

@@ -17,6 +17,7 @@ from ..protocol import DEVICE_INFO, MULTI_COUNT, MULTI_WRITE, Command, DeviceFla
 from .irq import IrqInfo, Irqs
 from .link import Link, Message, close_fds
 from .memory import GuestMemory
+from .msi import Msi, Msix
 from .region import RegionInfo, RegionView
 
 __all__ = ["Client"]
@@ -67,6 +68,7 @@ class Client:
         self._link: Link | None = None
         self.memory = GuestMemory(memory, self._tell, self._serve_device)
         self._irqs = Irqs(self._tell)
+        self.msi, self.msix = Msi(self), Msix(self)  #: masks and pending bits, as a guest reaches them
         self._connect()
 
     # ---- the connection
@@ -162,6 +164,28 @@ class Client:
     def disarm(self, index: int = 0) -> None:
         """Take every eventfd of an IRQ index back (SET_IRQS NONE|TRIGGER, count 0)."""
         self._irqs.disarm(index)
+
+    def arm_new(self, index: int, count: int) -> None:
+        """Register eventfds of ours for the first ``count`` vectors of an IRQ index."""
+        self._irqs.arm(self.irqs[index], count=count)
+
+    def set_irqs(self, flags: int, index: int, start: int, count: int, fds: Sequence[int] = ()) -> None:
+        """Send one SET_IRQS as it is; the caller's fds stay the caller's."""
+        self._irqs.set(flags, index, start, count, fds)
+
+    def enable_msix(self, vectors: int | None = None) -> int:
+        """Enable MSI-X with the first ``vectors`` (default: all), unmasked and armed; return how many.
+
+        INTx is given up; ``guest.msix.disable()`` goes back. Raises StateError when there is no MSI-X.
+        """
+        return self.msix.enable(vectors)
+
+    def enable_msi(self, vectors: int | None = None) -> int:
+        """Enable MSI with ``vectors`` (default: all), rounded up to a power of two; return how many.
+
+        INTx is given up; ``guest.msi.disable()`` goes back. Raises StateError when there is no MSI.
+        """
+        return self.msi.enable(vectors)
 
     def wait_irq(self, vector: int = 0, timeout: float | None = None, index: int | None = None) -> int:
         """Wait for an interrupt; return how many came since the last look. Raises TimeoutError.

@@ -54,11 +54,17 @@ class Irqs:
         self._last = 0
 
     def arm(
-        self, irq: IrqInfo, fds: Sequence[int] | None = None, start: int = 0, *, resample: bool = False
+        self,
+        irq: IrqInfo,
+        fds: Sequence[int] | None = None,
+        start: int = 0,
+        *,
+        count: int | None = None,
+        resample: bool = False,
     ) -> None:
         """See Client.arm; ``resample`` registers an unmask eventfd too, as KVM does for INTx."""
         if fds is None:
-            fds = self._make(irq.index, range(start, irq.count))
+            fds = self._make(irq.index, range(start, irq.count if count is None else start + count))
         self._last = irq.index
         for at in range(0, len(fds), self.chunk):
             some = fds[at : at + self.chunk]

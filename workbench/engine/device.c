@@ -88,6 +88,10 @@ int wb_region_add(wb_device *device, uint32_t region, uint64_t size, uint32_t fl
     added.stride = (size + 8 + WB_PAGE - 1) / WB_PAGE * WB_PAGE + 64;
     added.mapped = added.stride * WB_PLANES;
     added.programmed = calloc((size - 1) / WB_PAGE / 64 + 1, sizeof *added.programmed);
+    if (region == WB_CONFIG) {
+        added.irq_start = WB_PCI_COMMAND;
+        added.irq_end = WB_PCI_STATUS + 2;
+    }
     planes = mmap(NULL, added.mapped, PROT_READ | PROT_WRITE,
                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     added.planes = planes == MAP_FAILED ? NULL : planes;
@@ -125,6 +129,7 @@ void wb_device_reset(wb_device *device, uint32_t kind)
     for (unsigned i = 0; i < WB_REGIONS; i++)
         if (device->regions[i].planes)
             wb_region_reset_locked(device, &device->regions[i]);
+    wb_msi_refresh_locked(device);
     wb_irq_config_locked(device);
     wb_event_locked(device, WB_KIND_RESET, origin, 0, kind);
     wb_unlock(device);

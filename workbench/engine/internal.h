@@ -44,6 +44,7 @@ struct wb_region {
     uint64_t *shared;           /* a bit a page: it lies in share_fd, which the client maps; NULL: none does */
     int share_fd;               /* when there is a bitmap; offsets are those of the region */
     struct wb_watch *watches;   /* watch.c */
+    uint64_t irq_start, irq_end;    /* the registers of interrupts lie in between */
 };
 
 struct wb_doorbell {
@@ -57,6 +58,7 @@ struct wb_vector {
     uint8_t masked;             /* by the client */
     uint8_t automasked;         /* INTx only: signalled, not unmasked yet */
     uint8_t pending;
+    uint8_t told;               /* MSI-X: the client wrote its mask bit in the table */
     uint64_t count;
 };
 
@@ -83,7 +85,9 @@ struct wb_device {
 
     struct wb_index irqs[WB_IRQS];
     int unmask_fd;              /* INTx; read without the lock by the serving loop */
-    uint8_t asserted;           /* INTx */
+    wb_irq_places places;       /* msi.c */
+    uint64_t sources[WB_MAX_VECTORS / 64];      /* a bit each that is up */
+    uint32_t up;                /* how many are: INTx is asserted */
 
     struct wb_range **ranges;   /* dma.c: by IOVA */
     uint32_t range_count, range_room;
@@ -146,9 +150,26 @@ void wb_doorbell_clear(wb_device *device);
 /* irq.c */
 void wb_irq_free(wb_device *device);
 void wb_irq_reset_locked(wb_device *device);
-void wb_irq_config_locked(wb_device *device);   /* COMMAND or STATUS was written */
+void wb_irq_clear_locked(wb_device *device);
+void wb_irq_config_locked(wb_device *device);   /* COMMAND, STATUS or what enables messages was written */
+/* Registers of interrupts were written, or their neighbours; by_rules: as a guest does. */
+void wb_irq_touch_locked(wb_device *device, const struct wb_region *region, uint64_t offset, uint64_t size,
+                         int by_rules);
+void wb_vector_signal_locked(struct wb_vector *vector);
 void wb_irq_poll_unmask(wb_device *device);     /* the UNMASK eventfd is readable */
 int wb_eventfd_take(int fd);    /* empties it; 0 when somebody else was faster, also if it is a blocking one */
+
+/* msi.c: index is WB_MSI to WB_REQ, number one of its vectors */
+int wb_msi_enabled_locked(const wb_device *device, uint32_t index);
+uint32_t wb_msi_mode_locked(const wb_device *device);
+uint32_t wb_msi_granted_locked(const wb_device *device, uint32_t index);    /* vectors that the guest lets be used */
+int wb_msi_masked_locked(const wb_device *device, uint32_t index, uint32_t number);
+int wb_msi_trigger_locked(wb_device *device, uint32_t index, uint32_t number);
+void wb_msi_settle_locked(wb_device *device, uint32_t index, uint32_t number);      /* delivers or drops what is pending */
+void wb_msi_refresh_locked(wb_device *device);
+void wb_msi_forget_locked(wb_device *device, uint32_t index, uint32_t number);      /* pending, and what the table said */
+void wb_msi_touch_locked(wb_device *device, const struct wb_region *region, uint64_t offset, uint64_t size,
+                         int by_rules);
 
 /* gate.c */
 void wb_gate_wait(wb_device *device);           /* returns when an access of the guest may go on */
@@ -231,6 +252,18 @@ static inline void wb_pieces_store(uint8_t *to, const uint8_t *from, uint64_t si
         else
             __atomic_store_n(to, (uint8_t)word, __ATOMIC_RELAXED);
     }
+}
+
+/* Sets or clears bits of one byte that hardware shows and nobody else decides. */
+static inline void wb_bits_show(struct wb_region *region, uint64_t offset, uint8_t bits, int on)
+{
+    uint8_t *byte = wb_plane_at(region, WB_VALUE, offset);
+    uint8_t shown = (uint8_t)(on ? *byte | bits : *byte & ~bits);
+
+    if (*byte == shown)
+        return;
+    *byte = shown;
+    region->programmed[offset / WB_PAGE / 64] |= UINT64_C(1) << (offset / WB_PAGE % 64);
 }
 
 /* The COMMAND register, or `absent` for a device without config space. */

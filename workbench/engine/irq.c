@@ -1,5 +1,5 @@
 /*
- * irq.c - interrupts: eventfds that the client gave us, and the INTx line.
+ * irq.c - interrupts: eventfds that the client gave us, and the INTx line. Messages are in msi.c.
  *
  * INTx is a level in the guest and an edge on the wire: it is signalled once, counts as masked from
  * then on, and is signalled again at the unmask while the line is still up. One invariant carries
@@ -81,7 +81,7 @@ int wb_irq_add(wb_device *device, uint32_t index, uint32_t vectors)
 
 /* ---- delivery ---- */
 
-static void signal_locked(struct wb_vector *vector)
+void wb_vector_signal_locked(struct wb_vector *vector)
 {
     struct pollfd ready = {.fd = vector->fd, .events = POLLOUT};
     const uint64_t one = 1;
@@ -95,20 +95,21 @@ static void signal_locked(struct wb_vector *vector)
 static int settle_intx_locked(wb_device *device)
 {
     struct wb_vector *intx = find_vector(device, WB_INTX, 0);
+    int messages = wb_msi_mode_locked(device) != WB_INTX;   /* the line is not used then: PCI 3.0, 6.8.1 */
 
-    if (!intx || intx->fd < 0)
+    if (!intx || (intx->fd < 0 && !(messages && device->accepted)))
         return WB_IRQ_NOBODY;
-    if (wb_command_locked(device, 0) & WB_PCI_COMMAND_NO_INTX)
+    if (messages || wb_command_locked(device, 0) & WB_PCI_COMMAND_NO_INTX)
         return WB_IRQ_DISABLED;
     if (intx->masked)
         return WB_IRQ_MASKED;
     if (intx->automasked)
         return WB_IRQ_PENDING;
-    if (!device->asserted && !intx->pending)
+    if (!device->up && !intx->pending)
         return WB_IRQ_NOBODY;
     intx->pending = 0;
     intx->automasked = 1;
-    signal_locked(intx);
+    wb_vector_signal_locked(intx);
     return WB_IRQ_DELIVERED;
 }
 
@@ -122,34 +123,54 @@ static int resettle_intx_locked(wb_device *device)
     return outcome;
 }
 
-static int trigger_locked(wb_device *device, uint32_t index, struct wb_vector *vector)
+static int pulse_locked(wb_device *device)
 {
-    uint8_t before = vector->pending;
+    struct wb_vector *intx = &device->irqs[WB_INTX].vector[0];
+    uint8_t before = intx->pending;
     int outcome;
 
-    if (index == WB_INTX) {
-        vector->pending = 1;
-        outcome = settle_intx_locked(device);
-        if (outcome == WB_IRQ_NOBODY || outcome == WB_IRQ_DISABLED)
-            vector->pending = before;       /* this pulse is lost */
-        return outcome;
-    }
-    if (vector->fd < 0)
-        return WB_IRQ_NOBODY;
-    if (vector->masked) {
-        vector->pending = 1;
-        return WB_IRQ_MASKED;
-    }
-    signal_locked(vector);
-    return WB_IRQ_DELIVERED;
+    intx->pending = 1;
+    outcome = settle_intx_locked(device);
+    if (outcome == WB_IRQ_NOBODY || outcome == WB_IRQ_DISABLED)
+        intx->pending = before;         /* this pulse is lost */
+    return outcome;
 }
 
-static int logged_trigger_locked(wb_device *device, uint32_t index, uint32_t vector, uint32_t origin)
+static int log_locked(wb_device *device, uint32_t index, uint32_t vector, uint32_t origin, int outcome)
 {
-    int outcome = trigger_locked(device, index, &device->irqs[index].vector[vector]);
-
     wb_event_locked(device, WB_KIND_IRQ, (uint8_t)origin, (uint64_t)index << 16 | vector, (uint64_t)outcome);
     return outcome;
+}
+
+static int trigger_locked(wb_device *device, uint32_t index, uint32_t vector, uint32_t origin)
+{
+    int outcome = index == WB_INTX ? pulse_locked(device) : wb_msi_trigger_locked(device, index, vector);
+
+    return log_locked(device, index, vector, origin, outcome);
+}
+
+static uint32_t count_sources(const wb_device *device)
+{
+    uint32_t most = 0;
+
+    for (uint32_t index = 0; index <= WB_MSIX; index++)
+        if (device->irqs[index].vectors > most)
+            most = device->irqs[index].vectors;
+    return most;
+}
+
+/* Makes WB_IRQ_ANY definite: what the guest enabled, or what it could enable if there is no INTx. */
+static struct wb_vector *resolve_locked(wb_device *device, uint32_t *index, uint32_t *vector)
+{
+    if (*index == WB_IRQ_ANY) {
+        if (*vector >= count_sources(device))
+            return NULL;
+        *index = wb_msi_mode_locked(device);
+        if (!device->irqs[*index].vectors)
+            *index = device->irqs[WB_MSIX].vectors ? WB_MSIX : WB_MSI;
+        *vector %= wb_msi_granted_locked(device, *index);
+    }
+    return find_vector(device, *index, *vector);
 }
 
 int wb_irq_trigger(wb_device *device, uint32_t index, uint32_t vector, uint32_t origin)
@@ -157,8 +178,8 @@ int wb_irq_trigger(wb_device *device, uint32_t index, uint32_t vector, uint32_t 
     int outcome = -EINVAL;
 
     wb_lock(device);
-    if (find_vector(device, index, vector) && origin < WB_ORIGINS)
-        outcome = logged_trigger_locked(device, index, vector, origin);
+    if (resolve_locked(device, &index, &vector) && origin < WB_ORIGINS)
+        outcome = trigger_locked(device, index, vector, origin);
     wb_unlock(device);
     return outcome;
 }
@@ -167,34 +188,53 @@ int wb_irq_trigger(wb_device *device, uint32_t index, uint32_t vector, uint32_t 
 static void mirror_line_locked(wb_device *device)
 {
     struct wb_region *config = &device->regions[WB_CONFIG];
-    uint8_t *status, shown;
 
-    if (!config->planes || config->size < WB_PCI_STATUS + 2)
-        return;
-    status = wb_plane_at(config, WB_VALUE, WB_PCI_STATUS);
-    shown = (uint8_t)((*status & ~WB_PCI_STATUS_INTX) | (device->asserted ? WB_PCI_STATUS_INTX : 0));
-    if (*status != shown) {
-        *status = shown;
-        config->programmed[0] |= 1;
+    if (config->planes && config->size >= WB_PCI_STATUS + 2)
+        wb_bits_show(config, WB_PCI_STATUS, WB_PCI_STATUS_INTX, device->up && device->irqs[WB_INTX].vectors);
+}
+
+static int source_up(const wb_device *device, uint32_t source)
+{
+    return device->sources[source / 64] >> source % 64 & 1;
+}
+
+static void move_source_locked(wb_device *device, uint32_t source, int level)
+{
+    if (source_up(device, source) != level) {
+        device->sources[source / 64] ^= UINT64_C(1) << source % 64;
+        device->up += level ? 1 : UINT32_MAX;
+        mirror_line_locked(device);
     }
 }
 
-int wb_irq_level(wb_device *device, int level, uint32_t origin)
+int wb_irq_level(wb_device *device, uint32_t source, int level, uint32_t origin)
 {
+    uint32_t index = WB_IRQ_ANY, vector = source;
     int outcome = -EINVAL;
 
     wb_lock(device);
-    if (find_vector(device, WB_INTX, 0) && origin < WB_ORIGINS) {
-        int was = device->asserted;
+    if (resolve_locked(device, &index, &vector) && origin < WB_ORIGINS) {
+        int was = source_up(device, source);
 
-        device->asserted = level != 0;
-        mirror_line_locked(device);
-        outcome = level ? settle_intx_locked(device) : WB_IRQ_RELEASED;
-        if (level || was)
-            wb_event_locked(device, WB_KIND_IRQ, (uint8_t)origin, 0, (uint64_t)outcome);
+        move_source_locked(device, source, level != 0);
+        if (!level && !was)
+            outcome = WB_IRQ_RELEASED;
+        else if (level && !was && index != WB_INTX)
+            outcome = trigger_locked(device, index, vector, origin);
+        else if (level && index != WB_INTX)
+            outcome = WB_IRQ_PENDING;           /* no edge, no message */
+        else
+            outcome = log_locked(device, index, vector, origin, level ? settle_intx_locked(device) : WB_IRQ_RELEASED);
     }
     wb_unlock(device);
     return outcome;
+}
+
+static int enabled_locked(wb_device *device, uint32_t index)
+{
+    if (index != WB_INTX)
+        return wb_msi_enabled_locked(device, index);
+    return wb_msi_mode_locked(device) == WB_INTX && !(wb_command_locked(device, 0) & WB_PCI_COMMAND_NO_INTX);
 }
 
 int wb_irq_get(wb_device *device, uint32_t index, uint32_t vector, wb_irq_status *status)
@@ -202,12 +242,14 @@ int wb_irq_get(wb_device *device, uint32_t index, uint32_t vector, wb_irq_status
     struct wb_vector *found;
 
     wb_lock(device);
-    found = find_vector(device, index, vector);
+    found = resolve_locked(device, &index, &vector);
     if (found)
         *status = (wb_irq_status){
-            .armed = found->fd >= 0, .masked = found->masked || found->automasked,
-            .asserted = index == WB_INTX && device->asserted, .pending = found->pending,
-            .count = found->count,
+            .armed = found->fd >= 0,
+            .masked = found->automasked || wb_msi_masked_locked(device, index, vector),
+            .asserted = index == WB_INTX ? device->up != 0 : index <= WB_MSIX && source_up(device, vector),
+            .pending = found->pending, .enabled = (uint8_t)enabled_locked(device, index),
+            .index = (uint8_t)index, .vector = (uint16_t)vector, .count = found->count,
         };
     wb_unlock(device);
     return found ? 0 : -EINVAL;
@@ -219,41 +261,54 @@ void wb_irq_config_locked(wb_device *device)
     resettle_intx_locked(device);
 }
 
+void wb_irq_touch_locked(wb_device *device, const struct wb_region *region, uint64_t offset, uint64_t size,
+                         int by_rules)
+{
+    wb_msi_touch_locked(device, region, offset, size, by_rules);
+    if (region == &device->regions[WB_CONFIG])
+        wb_irq_config_locked(device);
+}
+
 void wb_irq_reset_locked(wb_device *device)
 {
-    device->asserted = 0;
+    memset(device->sources, 0, sizeof device->sources);
+    device->up = 0;
     for (uint32_t index = 0; index < WB_IRQS; index++)
         for (uint32_t i = 0; i < device->irqs[index].vectors; i++)
-            device->irqs[index].vector[i].pending = 0;
+            wb_msi_forget_locked(device, index, i);
 }
 
 /* ---- what the client sets ---- */
 
-static void unmask_locked(wb_device *device, uint32_t index, struct wb_vector *vector)
+static void unmask_locked(wb_device *device, uint32_t index, uint32_t number)
 {
-    uint64_t number = (uint64_t)(vector - device->irqs[index].vector);
+    struct wb_vector *vector = &device->irqs[index].vector[number];
 
     vector->masked = 0;
     if (index == WB_INTX) {
         vector->automasked = 0;
         wb_event_locked(device, WB_KIND_UNMASK, WB_GUEST, 0, 0);
         resettle_intx_locked(device);
-    } else if (vector->pending && vector->fd >= 0) {
-        vector->pending = 0;
-        signal_locked(vector);
-        wb_event_locked(device, WB_KIND_IRQ, WB_GUEST, (uint64_t)index << 16 | number, WB_IRQ_DELIVERED);
+    } else {
+        wb_msi_settle_locked(device, index, number);
     }
 }
 
-/* Installs an eventfd, or with -1 takes it away together with what the old listener was due. */
-static void assign_locked(wb_device *device, uint32_t index, struct wb_vector *vector, int fd)
+/* Installs an eventfd, or with -1 takes it away; what is pending then depends on the kind. */
+static void assign_locked(wb_device *device, uint32_t index, uint32_t number, int fd)
 {
+    struct wb_vector *vector = &device->irqs[index].vector[number];
+
     if (vector->fd >= 0)
         close(vector->fd);
     vector->fd = fd;
     if (fd < 0)
-        vector->masked = vector->automasked = vector->pending = 0;
-    else if (index == WB_INTX)
+        vector->masked = vector->automasked = 0;
+    if (index != WB_INTX)
+        wb_msi_settle_locked(device, index, number);
+    else if (fd < 0)
+        vector->pending = 0;
+    else
         resettle_intx_locked(device);
 }
 
@@ -268,7 +323,7 @@ static void assign_unmask_locked(wb_device *device, int fd)
 static void disable_locked(wb_device *device, uint32_t index)
 {
     for (uint32_t i = 0; i < device->irqs[index].vectors; i++)
-        assign_locked(device, index, &device->irqs[index].vector[i], -1);
+        assign_locked(device, index, i, -1);
     if (index == WB_INTX)
         assign_unmask_locked(device, -1);
 }
@@ -305,21 +360,21 @@ static void apply_locked(wb_device *device, const struct irq_set *set, const uin
     uint32_t action = set->flags & ACTION;
 
     for (uint32_t i = 0; i < set->count; i++) {
-        struct wb_vector *vector = find_vector(device, set->index, set->start + i);
+        uint32_t number = set->start + i;
         int fd = fds ? fds[i] : -1;
 
         if (set->flags & DATA_EVENTFD && action == ACTION_TRIGGER)
-            assign_locked(device, set->index, vector, fd);
+            assign_locked(device, set->index, number, fd);
         else if (set->flags & DATA_EVENTFD)
             assign_unmask_locked(device, fd);
         else if (flags && !flags[i])
             continue;
         else if (action == ACTION_TRIGGER)
-            logged_trigger_locked(device, set->index, set->start + i, WB_GUEST);
+            trigger_locked(device, set->index, number, WB_GUEST);
         else if (action == ACTION_UNMASK)
-            unmask_locked(device, set->index, vector);
+            unmask_locked(device, set->index, number);
         else
-            vector->masked = 1;
+            device->irqs[set->index].vector[number].masked = 1;
     }
 }
 
@@ -364,25 +419,33 @@ int wb_eventfd_take(int fd)
 void wb_irq_poll_unmask(wb_device *device)
 {
     struct pollfd ready = {.events = POLLIN};
-    struct wb_vector *intx;
+    int intx;
 
     wb_lock(device);
-    intx = find_vector(device, WB_INTX, 0);
+    intx = device->irqs[WB_INTX].vectors != 0;
     ready.fd = device->unmask_fd;
     if (intx && ready.fd >= 0 && poll(&ready, 1, 0) == 1) {
         if (ready.revents & POLLIN && wb_eventfd_take(ready.fd))
-            unmask_locked(device, WB_INTX, intx);
+            unmask_locked(device, WB_INTX, 0);
         else if (!(ready.revents & POLLIN))     /* broken: do not spin on it */
             assign_unmask_locked(device, -1);
     }
     wb_unlock(device);
 }
 
+void wb_irq_clear_locked(wb_device *device)
+{
+    for (uint32_t index = 0; index < WB_IRQS; index++) {
+        disable_locked(device, index);
+        for (uint32_t i = 0; i < device->irqs[index].vectors; i++)
+            wb_msi_forget_locked(device, index, i);
+    }
+}
+
 void wb_irq_clear(wb_device *device)
 {
     wb_lock(device);
-    for (uint32_t index = 0; index < WB_IRQS; index++)
-        disable_locked(device, index);
+    wb_irq_clear_locked(device);
     wb_unlock(device);
 }
 

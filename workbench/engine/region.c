@@ -89,12 +89,13 @@ static int find_region(wb_device *device, uint32_t index, uint64_t offset, uint6
     return 0;
 }
 
-/* COMMAND or STATUS of config space: the interrupt line may have to move. */
-static inline void watch_config_locked(struct access *access, uint64_t offset, uint64_t size)
+/* Registers of interrupts: the line may have to move, a message may have to go. */
+static inline void touch_irq_locked(struct access *access, uint64_t offset, uint64_t size)
 {
-    if (access->region == &access->device->regions[WB_CONFIG] && offset < WB_PCI_STATUS + 2
-        && offset + size > WB_PCI_COMMAND)
-        wb_irq_config_locked(access->device);
+    const struct wb_region *region = access->region;
+
+    if (offset < region->irq_end && offset + size > region->irq_start)
+        wb_irq_touch_locked(access->device, region, offset, size, access->record.kind == WB_KIND_WRITE);
 }
 
 static int all_zero(const uint8_t *bytes, uint64_t size)
@@ -119,7 +120,7 @@ int wb_region_set(wb_device *device, uint32_t region, uint32_t plane, uint64_t o
         } else if (wb_page_programmed(access.region, at) || !all_zero(bytes + done, n)) {
             program_page(access.region, at);
             memcpy(wb_plane_at(access.region, plane, at), bytes + done, n);
-            watch_config_locked(&access, at, n);
+            touch_irq_locked(&access, at, n);
         }
         wb_unlock(device);
     }
@@ -166,7 +167,7 @@ int wb_region_poke(wb_device *device, uint32_t region, uint32_t plane, uint64_t 
     program_page(access.region, offset + size - 1);
     record->old = load(access.region, plane, offset) & size_mask(size);
     store(access.region, plane, offset, value, mask & size_mask(size));
-    watch_config_locked(&access, offset, size);
+    touch_irq_locked(&access, offset, size);
     record->now = load(access.region, plane, offset) & size_mask(size);
     if (!(load(access.region, WB_KNOWN, offset) & size_mask(size)))
         record->flags = WB_UNMAPPED;
@@ -284,7 +285,7 @@ static void read_chunk(struct access *access, uint64_t offset, uint8_t *bytes, u
     now = ((value & ~load(region, WB_RC, offset)) | load(region, WB_RS, offset)) & mask;
     if (now != value) {
         store(region, WB_VALUE, offset, now, mask);
-        watch_config_locked(access, offset, size);
+        touch_irq_locked(access, offset, size);
     }
     access->known |= (load(region, WB_KNOWN, offset) & mask) != 0;
     note(access, offset, old, now);
@@ -330,7 +331,7 @@ static void write_chunk(struct access *access, uint64_t offset, const uint8_t *b
     store(region, WB_VALUE, offset, written(region, offset, old, data), mask);
     store(region, WB_SPENT, offset, UINT64_MAX, load(region, WB_ONCE, offset) & mask);
     store(region, WB_LATCH, offset, data, load(region, WB_WO, offset) & mask);
-    watch_config_locked(access, offset, size);
+    touch_irq_locked(access, offset, size);
     note(access, offset, before, shown(region, offset, mask));
     if (hooked(region, offset, mask, WB_HOOK_WRITE))
         call_hook(access, offset, size, data, before);

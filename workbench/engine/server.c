@@ -303,6 +303,7 @@ static void leave(wb_device *device, int result)
     if (device->accepted)
         wb_event_locked(device, WB_KIND_DETACH, WB_GUEST, 0, (uint64_t)-result);
     device->accepted = device->write_multiple = device->serving = 0;
+    wb_irq_clear_locked(device);
     device->max_transfer = WB_MAX_TRANSFER;
     wb_unlock(device);
 }
@@ -319,7 +320,6 @@ int wb_serve(wb_device *device, int socket)
     if (result > 0 || result == -EPIPE || result == -ECONNRESET)
         result = 0;
     drop_fds(&talk, talk.nfds);
-    wb_irq_clear(device);
     wb_doorbell_clear(device);
     wb_dma_unmap(device, 0, 0, 1);
     leave(device, result);

@@ -30,7 +30,8 @@ enum wb_region_flag {               /* VFIO_REGION_INFO_FLAG_*: READ 1, WRITE 2 
 };
 
 enum wb_irq_index {
-    WB_INTX = 0, WB_MSI = 1, WB_MSIX = 2, WB_ERR = 3, WB_REQ = 4, WB_IRQS = 5
+    WB_INTX = 0, WB_MSI = 1, WB_MSIX = 2, WB_ERR = 3, WB_REQ = 4, WB_IRQS = 5,
+    WB_IRQ_ANY = 255        /* whichever kind the guest enabled; see wb_irq_trigger() */
 };
 
 enum wb_limit {
@@ -256,33 +257,56 @@ uint64_t wb_log_dropped(wb_device *device);                 /* overwritten: no l
 /* Blocks until wb_log_count() > seen (1), or for timeout_ms (0). */
 int wb_log_wait(wb_device *device, uint64_t seen, uint32_t timeout_ms);
 
-/* ---- irq.c: interrupts ---- */
+/* ---- irq.c, msi.c: interrupts ---- */
 
 enum wb_irq_outcome {
     WB_IRQ_DELIVERED,       /* the eventfd was written */
-    WB_IRQ_PENDING,         /* INTx is auto-masked: delivered once when the client unmasks */
-    WB_IRQ_MASKED,          /* the client masked the interrupt; kept and delivered on unmask */
-    WB_IRQ_DISABLED,        /* COMMAND bit 10 (Interrupt Disable) is set */
+    WB_IRQ_PENDING,         /* delivered once: INTx, when the client unmasks; MSI-X, when an eventfd comes */
+    WB_IRQ_MASKED,          /* client or guest masked the interrupt; kept and delivered on unmask */
+    WB_IRQ_DISABLED,        /* INTx: COMMAND bit 10 (Interrupt Disable) or messages are on; others: not enabled */
     WB_IRQ_NOBODY,          /* no client listens */
     WB_IRQ_RELEASED         /* INTx is down; what was signalled stays signalled */
 };
 
 typedef struct {
     uint8_t armed;          /* an eventfd is there */
-    uint8_t masked;         /* by the client, or automatically after INTx was signalled */
-    uint8_t asserted;       /* INTx: level of the line */
+    uint8_t masked;         /* by client or guest, or automatically after INTx was signalled */
+    uint8_t asserted;       /* INTx: level of the line; others: of the source of that number */
     uint8_t pending;        /* delivered on unmask */
-    uint32_t spare;
+    uint8_t enabled;        /* by the guest, in config space */
+    uint8_t index;          /* which one it is, if WB_IRQ_ANY was asked */
+    uint16_t vector;
     uint64_t count;         /* times the eventfd was written */
 } wb_irq_status;
 
 int wb_irq_add(wb_device *device, uint32_t index, uint32_t vectors);    /* before serving */
+
+/* Where the registers of MSI and MSI-X are; offsets are bytes, a capability at 0 is not there. */
+typedef struct {
+    uint32_t msi;           /* capability in config space: 24 bytes, 64-bit address, masks a vector */
+    uint32_t msix;          /* capability in config space: 12 bytes */
+    uint32_t table_region;  /* enum wb_region_index */
+    uint32_t pba_region;
+    uint64_t table;         /* 16 bytes a vector */
+    uint64_t pba;           /* Pending Bit Array: 8 bytes for 64 vectors */
+} wb_irq_places;
+
+/* After wb_irq_add() and wb_region_add(), before serving. -EINVAL when something is not there. */
+int wb_irq_place(wb_device *device, const wb_irq_places *places);
+/* What the guest enabled: WB_MSIX, WB_MSI, or else WB_INTX. */
+int wb_irq_mode(wb_device *device);
 /* SET_IRQS: the payload behind the header. Takes the fds. */
 int wb_irq_set(wb_device *device, const uint8_t *payload, uint32_t size, const int *fds, uint32_t nfds);
-/* MSI, MSI-X: one message. INTx: a pulse, one interrupt. Returns enum wb_irq_outcome. */
+/*
+ * MSI, MSI-X: one message. INTx: a pulse, one interrupt. Returns enum wb_irq_outcome. WB_IRQ_ANY is
+ * what the guest enabled; vectors that it has not share those it has: number modulo their count.
+ */
 int wb_irq_trigger(wb_device *device, uint32_t index, uint32_t vector, uint32_t origin);
-/* INTx: 1 asserts, 0 deasserts (returns 0, no record). Mirrors STATUS bit 3. Returns enum wb_irq_outcome. */
-int wb_irq_level(wb_device *device, int level, uint32_t origin);
+/*
+ * Source 0, 1 ... of interrupts goes up (1) or down (0). INTx is up while one is, and STATUS bit 3
+ * shows it; with MSI or MSI-X the rising edge sends one message. Returns enum wb_irq_outcome.
+ */
+int wb_irq_level(wb_device *device, uint32_t source, int level, uint32_t origin);
 int wb_irq_get(wb_device *device, uint32_t index, uint32_t vector, wb_irq_status *status);
 void wb_irq_clear(wb_device *device);                       /* the client is gone: close its eventfds */
 
