@@ -85,6 +85,22 @@ def test_interrupts_are_triggered_held_and_repeated(device: wb.Device, page: Pag
     assert refused(page.do("repeat", index=0, vector=0, hertz=-1))
 
 
+def test_a_vector_of_its_own_is_triggered_and_repeated() -> None:
+    class Vectored(wb.Device):
+        id = wb.PciId(vendor=0x1234, device=0x0B13)
+        irq = wb.Interrupts(intx=True, msix=3)
+
+    with Vectored() as card, card.connect() as guest, page_on(card) as other:
+        guest.enable_msix()
+        assert ok(other.do("trigger", index=2, vector=1)) == "delivered"
+        assert guest.wait_irq(1) == 1
+        ok(other.do("repeat", index=2, vector=2, hertz=500))
+        assert guest.wait_irq(2) >= 1
+        ok(other.do("repeat", index=2, vector=2, hertz=0))
+        assert "no vector 3" in refused(other.do("trigger", index=2, vector=3))
+        assert (guest.irq_count(0), card.irq.intx.count) == (0, 0)
+
+
 def test_the_server_is_paused_stepped_and_restarted(device: wb.Device, page: Page) -> None:
     assert "not served" in refused(page.do("pause"))
     server = device.serve()

@@ -241,6 +241,33 @@ def test_interrupts_say_how_they_stand(device: wb.Device, look: Look) -> None:
     assert line["last"] > 0
 
 
+class Many(wb.Device):
+    id = wb.PciId(vendor=0x1234, device=0x0B13)
+    irq = wb.Interrupts(intx=True, msi=2, msix=2048)
+
+
+def test_of_many_vectors_only_a_window_is_told() -> None:
+    with Many() as device, device.connect() as guest:
+        look = Look(device)
+        guest.enable_msix(4)
+        assert layout_of(device, look.table, 1)["irqs"] == [
+            {"index": 0, "name": "INTx", "count": 1},
+            {"index": 1, "name": "MSI", "count": 2},
+            {"index": 2, "name": "MSI-X", "count": 2048},
+        ]
+        poll = look.feed("irq", first=2, count=3)
+        json = poll().json
+        assert (json["first"], json["total"], json["mode"]) == (2, 2051, "MSI-X")
+        names = [(line["name"], line["armed"], line["enabled"]) for line in json["lines"]]
+        assert names == [("MSI 1", False, False), ("MSI-X 0", True, True), ("MSI-X 1", True, True)]
+        device.irq[1].trigger()
+        assert [line["count"] for line in poll().json["lines"]] == [0, 0, 1]
+        device.irq[3].trigger()  # out of sight
+        assert poll() is None
+        assert len(look.feed("irq", first=0, count=5000)().json["lines"]) == 128
+        assert look.feed("irq", first=9999, count=5)().json["lines"] == []
+
+
 def test_a_timeline_has_a_lane_for_each_register_and_a_mark_for_each_record(
     device: wb.Device, look: Look
 ) -> None:
@@ -326,7 +353,7 @@ def test_the_layout_lists_what_there_is(device: wb.Device, look: Look) -> None:
     assert names == look.table.names
     status = layout["registers"][look.table.numbers["bar0.STATUS"]]
     assert [field["name"] for field in status["fields"]] == ["DONE", "LIT"] or len(status["fields"]) == 2
-    assert layout["irqs"] == [{"index": 0, "vector": 0, "name": "INTx"}]
+    assert layout["irqs"] == [{"index": 0, "name": "INTx", "count": 1}]
 
 
 @pytest.fixture

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 from .errors import DescriptionError
 from .mistakes import integer, shown
 
-__all__ = ["PINS", "Interrupts", "IrqOutcome", "IrqStatus"]
+__all__ = ["KINDS", "PINS", "Interrupts", "IrqOutcome", "IrqStatus"]
 
 PINS = "ABCD"
+KINDS = ("INTx", "MSI", "MSI-X")  #: by vfio IRQ index
 MOST = {"msi": 32, "msix": 2048}  #: vectors (PCI 3.0, 6.8.1.3 and 6.8.2.3)
 
 

@@ -198,7 +198,7 @@ def _said(
         problems.append(f"the MSI-X {what} is at {offset:#x} of {name}: choose a multiple of 8")
     elif place.end > bar.size:
         problems.append(f"the MSI-X {what} ({place}) is beyond {name}'s {bar.size:#x} bytes")
-    for register in bar.block.registers.values():
+    for register in bar.block.registers.values() if len(problems) == before else ():
         if hit := _hit(register, place):
             problems.append(f"the MSI-X {what} ({place}) and {hit} overlap in {name}")
     return place if len(problems) == before else None

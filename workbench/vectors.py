@@ -12,11 +12,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, overload
 
 from .engine import check, ffi, lib
-from .interrupts import PINS, Interrupts, IrqOutcome, IrqStatus
+from .interrupts import KINDS, PINS, Interrupts, IrqOutcome, IrqStatus
 
 __all__ = ["InterruptLines", "Vector", "Vectors"]
 
-KINDS = ("INTx", "MSI", "MSI-X")  #: by vfio IRQ index
 #: In the order of enum wb_irq_outcome.
 OUTCOMES = tuple(IrqOutcome)
 

@@ -165,6 +165,6 @@ function playedLayout(count) {
       { name: "bar0", index: 0, size: Math.max(4096, count * 4), kind: "32-bit memory" }, { name: "bar1", index: 1, size: 1 << 28, kind: "64-bit memory, prefetchable" },
       { name: "config", index: 7, size: 256, kind: "config space" },
     ],
-    registers, irqs: [{ index: 0, vector: 0, name: "INTx" }],
+    registers, irqs: [{ index: 0, name: "INTx", count: 1 }],
   };
 }

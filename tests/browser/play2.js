@@ -34,7 +34,11 @@ class PlayedTrace extends PlayedKernel {
     if (this.feeds.state) feeds.state = { ...this.state, total: this.records.length, dropped: this.dropped ?? 0 };
     if (this.feeds.log) this.tellLog(feeds);
     if (this.feeds.timeline) feeds.timeline = this.timeline(this.feeds.timeline, buffers);
-    if (this.feeds.irq) feeds.irq = { lines: this.lines, repeat: this.repeat };
+    if (this.feeds.irq) {
+      const { first = 0, count = 128 } = this.feeds.irq;
+      const lines = this.lines.slice(first, first + count);
+      feeds.irq = { first, total: this.lines.length, mode: "MSI-X", lines, repeat: this.repeat };
+    }
     if (this.feeds.hooks) feeds.hooks = { rows: this.hooks };
     if (this.feeds.console) feeds.console = this.typed(this.feeds.console);
     if (this.feeds.registers && changed.length) feeds.registers = this.registers(changed, buffers);

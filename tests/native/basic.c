@@ -51,6 +51,25 @@ static void test_ring_wraps(void)
     wb_device_free(device);
 }
 
+static void test_places_are_checked(void)
+{
+    struct stub stub;
+    wb_device *device = make_device(&stub);
+    const wb_irq_places wrong[] = {
+        {.msi = MSIX}, {.msix = CONFIG_SIZE - 11, .table = TABLE, .pba = PBA},
+        {.msix = MSIX, .table = BAR_SIZE - 127, .pba = PBA}, {.msix = MSIX, .table = TABLE, .pba = BAR_SIZE - 7},
+        {.msix = MSIX, .table = UINT64_MAX - 7, .pba = PBA}, {.msix = MSIX, .table = TABLE, .pba = UINT64_MAX},
+        {.msix = MSIX, .table_region = 1, .pba = PBA}, {.msix = MSIX, .table = TABLE, .pba_region = UINT32_MAX},
+        {.msix = UINT32_MAX, .table = TABLE, .pba = PBA},
+    };
+
+    for (unsigned i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        CHECK(wb_irq_place(device, &wrong[i]) == -EINVAL);
+    CHECK(wb_irq_trigger(device, WB_IRQ_ANY, 8, WB_DEVICE) == -EINVAL);
+    CHECK(wb_irq_level(device, 8, 1, WB_DEVICE) == -EINVAL && wb_irq_level(device, 7, 1, WB_DEVICE) >= 0);
+    wb_device_free(device);
+}
+
 static void test_memory(void)
 {
     struct stub stub;
@@ -186,6 +205,7 @@ int main(void)
 {
     test_edges_of_a_region();
     test_ring_wraps();
+    test_places_are_checked();
     test_memory();
     test_random_conversations();
     return 0;

@@ -23,7 +23,7 @@
         } \
     } while (0)
 
-enum { BAR_SIZE = 3 * 4096 + 20, CONFIG_SIZE = 256 };
+enum { BAR_SIZE = 3 * 4096 + 20, CONFIG_SIZE = 256, MSIX = 0x40, TABLE = 8192, PBA = TABLE + 8 * 16 };
 
 struct stub {
     wb_device *device;
@@ -78,10 +78,14 @@ static inline void fill(wb_device *device, uint32_t region, uint32_t plane, uint
     free(bytes);
 }
 
-/* BAR 0: all bytes read and write; its first 16 are hooked; page 1 is left alone. Config: COMMAND. */
+/*
+ * BAR 0: all bytes read and write; its first 16 are hooked; page 1 is left alone; MSI-X table and PBA of
+ * 8 vectors in page 2. Config: COMMAND, and an MSI-X capability.
+ */
 static inline wb_device *make_device(struct stub *stub)
 {
     wb_upcalls upcalls = {stub, stub_hook, stub_message, stub_trace};
+    const wb_irq_places places = {.msix = MSIX, .table = TABLE, .pba = PBA};
     const uint32_t planes[] = {WB_READABLE, WB_WRITABLE, WB_ACCEPT, WB_KNOWN};
     wb_device *device = wb_device_new(&upcalls, 256);
 
@@ -94,11 +98,13 @@ static inline wb_device *make_device(struct stub *stub)
         fill(device, WB_BAR0, planes[i], 0, 0xff, 4096);
         fill(device, WB_BAR0, planes[i], 8192, 0xff, BAR_SIZE - 8192);
         fill(device, WB_CONFIG, planes[i], 4, 0xff, 2);
+        fill(device, WB_CONFIG, planes[i], MSIX + 2, 0xff, 2);
     }
     fill(device, WB_CONFIG, WB_READABLE, 0, 0xff, CONFIG_SIZE);
     CHECK(!wb_region_hook(device, WB_BAR0, 0, 16, WB_HOOK_READ | WB_HOOK_WRITE, 1));
     CHECK(!wb_irq_add(device, WB_INTX, 1));
     CHECK(!wb_irq_add(device, WB_MSIX, 8));
+    CHECK(!wb_irq_place(device, &places));
     fill(device, WB_CONFIG, WB_VALUE, 4, 4, 1);     /* bus master on */
     return device;
 }

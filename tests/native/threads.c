@@ -23,6 +23,7 @@ static void *interrupt(void *unused)
     for (unsigned i = 0; running(); i++) {
         CHECK(wb_irq_trigger(device, WB_MSIX, i % 8, WB_DEVICE) >= 0);
         CHECK(wb_irq_trigger(device, WB_INTX, 0, WB_DEVICE) >= 0);
+        CHECK(wb_irq_trigger(device, WB_IRQ_ANY, i % 8, WB_DEVICE) >= 0);
         CHECK(wb_irq_level(device, i % 8, i & 1, WB_DEVICE) >= 0);
         CHECK(!wb_irq_get(device, WB_INTX, 0, &status));
     }
@@ -111,6 +112,22 @@ static void use_interrupts(unsigned round)
     close(fd);
 }
 
+/* Enables, masks and unmasks MSI-X, as a whole and by its table. */
+static void use_messages(unsigned round)
+{
+    struct { uint64_t offset; uint32_t region, count; uint8_t data[4]; } write = {MSIX + 2, WB_CONFIG, 2, {0}};
+
+    write.data[1] = round & 1 ? 0x80 : round & 2 ? 0xc0 : 0;
+    CHECK(!ask(pair[0], 10, &write, 18, NULL, 0));
+    write.offset = TABLE + 12 + round % 8 * 16;
+    write.region = WB_BAR0;
+    write.count = 4;
+    write.data[0] = round >> 3 & 1;
+    write.data[1] = 0;
+    CHECK(!ask(pair[0], 10, &write, 20, NULL, 0));
+    CHECK(wb_irq_mode(device) == WB_MSIX || wb_irq_mode(device) == WB_INTX);
+}
+
 static void use_regions(unsigned round)
 {
     struct { uint64_t offset; uint32_t region, count; uint8_t data[48]; } access = {round % 32, WB_BAR0, 48, {0}};
@@ -142,6 +159,7 @@ int main(int count, char **arguments)
     for (unsigned i = 0; i < rounds; i++) {
         use_regions(i);
         use_interrupts(i);
+        use_messages(i);
         map_and_unmap(file, i % 4 == 0);
     }
     shutdown(pair[0], SHUT_RDWR);

@@ -252,10 +252,10 @@ def _block(device: Device, name: str) -> BlockHandle:
 
 
 def _trigger(device: Device, index: int, vector: int) -> Any:
-    counts = device.irq.description.counts()
-    if not (0 <= index < len(counts) and 0 <= vector < counts[index]):
+    kind = device.irq.of(index)
+    if not 0 <= vector < len(kind):
         raise Refused(f"the device has no vector {vector} of interrupt index {index}")
-    return device.irq.trigger()
+    return kind[vector].trigger()
 
 
 def _server(device: Device) -> Any:

@@ -18,7 +18,7 @@ ipywidgets itself has a trait ``layout``).
                     "doc": "...", "fields": [{"name": "ENABLE", "lsb": 0, "width": 1, "mode": "rw", "doc":
                     "...",
                                               "enum": {"0": "OFF", "1": "ON"}}]}],
-     "irqs": [{"index": 0, "vector": 0, "name": "INTx"}]}
+     "irqs": [{"index": 2, "name": "MSI-X", "count": 2048}]}      the kinds of interrupts; a row a vector
 
 A register's number is its place in the layout's ``registers`` (array elements one by one). 64-bit numbers
 travel
@@ -50,9 +50,9 @@ its buffers by number: {"buffer": 0}. Only feeds that changed are in a frame. Fe
 ``memory`` {"space": "bar0" | "config" | "iova", "start": "0x...", "length": bytes <= 16384}:
     {"space": ..., "start": "0x..", "size": "0x.. of the space", "error": "", "gaps": [[offset, length]],
     "buffer": i} the bytes; those in gaps cannot be reached (an IOVA that is not mapped).
-``irq`` {}: {"lines": [{"index": 0, "vector": 0, "name": "INTx", "armed": b, "enabled": b, "masked": b,
-    "asserted": b,
-    "pending": b, "count": n, "last": ns or 0}], "repeat": {"0:0": hertz}}
+``irq`` {"first": row, "count": rows <= 128}: {"first": row, "total": rows, "mode": "INTx" | "MSI" | "MSI-X",
+    "lines": [{"index": 0, "vector": 0, "name": "INTx" | "MSI-X 3", "armed": b, "enabled": b, "masked": b,
+    "asserted": b, "pending": b, "count": n, "last": ns or 0}], "repeat": {"0:0": hertz}}
 ``log`` {"filter": "text", "before": seq or null, "rows": <= 200, "paused": b}: {"rows": [[seq, ms, origin,
     kind, register,
     value, text, latency_us, revision, marks, traceback_key]], "total": n, "matching": n, "dropped": n,

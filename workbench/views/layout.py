@@ -4,8 +4,8 @@ import json
 from typing import Any
 
 from ..device import Device
+from ..interrupts import KINDS
 from ..registers import Field, Located
-from .feeds.irq import vectors
 from .table import BlockTable, RegisterTable
 
 __all__ = ["layout_of"]
@@ -27,8 +27,14 @@ def layout_of(device: Device, table: RegisterTable, version: int) -> dict[str, A
             for one in table.tables
         ],
         "registers": [_register(one, block.name) for block in table.tables for one in block.elements],
-        "irqs": [{"index": index, "vector": vector, "name": name} for index, vector, name in vectors(device)],
+        "irqs": _interrupts(device),
     }
+
+
+def _interrupts(device: Device) -> list[dict[str, Any]]:
+    """One entry a kind: the rows of 2,048 vectors are made in the browser."""
+    kinds = [(index, len(device.irq.of(index))) for index in range(len(KINDS))]
+    return [{"index": index, "name": KINDS[index], "count": count} for index, count in kinds if count]
 
 
 def _arguments(path: str) -> str:

@@ -51,7 +51,7 @@ class Repeater:
                     self._thread = None
                     return
                 now = time.monotonic()
-                wanted = [(tuple(map(int, key.split(":"))), 1 / rate) for key, rate in self.rates.items()]
+                wanted = [(_which(key), 1 / rate) for key, rate in self.rates.items()]
                 due = [(index, vector) for (index, vector), _ in wanted if self._due[index, vector] <= now]
                 for (index, vector), period in wanted:
                     if self._due[index, vector] <= now:  # late ones are left out, not made up for
@@ -60,16 +60,21 @@ class Repeater:
                     pause = min(self._due[index, vector] for (index, vector), _ in wanted) - now
                     self._changed.wait(min(pause, SLICE))
             if due:
-                self._trigger(len(due))
+                self._trigger(due)
 
-    def _trigger(self, times: int) -> None:
+    def _trigger(self, due: list[tuple[int, int]]) -> None:
         device = self._hub.device
         if device is None or device.closed:
             return self.stop()
         try:
-            for _ in range(times):
-                device.irq.trigger()
+            for index, vector in due:
+                device.irq.of(index)[vector].trigger()
         except Exception as error:
             self._hub.problem("repeat", error)
             self.stop()
         return None
+
+
+def _which(key: str) -> tuple[int, int]:
+    index, vector = map(int, key.split(":"))
+    return index, vector

@@ -1,13 +1,17 @@
 /**
  * Interrupts: one row for INTx and for every vector, what state it is in, and buttons to fire it by hand.
  *
- * A state is a word with a mark, never a colour alone. Rows are virtual: MSI-X may have 2,048.
+ * A state is a word with a mark, never a colour alone. MSI-X may have 2,048 vectors: only the rows on screen exist,
+ * and only they are asked of the kernel.
  */
 const irqView = (() => {
   const ROW = 30;
   const MOST_ROWS = 12; // shown without scrolling
   const INTX = 0;
   const HERTZ = 10;
+  const WINDOW = 32; // lines asked for at once, and before and behind those on screen
+  const MOST_LINES = 128; // of one answer
+  const NONE = { armed: false, enabled: false, masked: false, asserted: false, pending: false, count: 0, last: 0 };
 
   /** Property of a line, title, what it means. */
   const STATES = [
@@ -31,12 +35,23 @@ const irqView = (() => {
     return text.trim() !== "" && hertz >= 0.1 && hertz <= 10000 ? hertz : null;
   }
 
+  /** The lines of a layout's kinds, as far as it tells: [index, vector, name] of row `row`, or null. */
+  function lineOf(kinds, row) {
+    for (const { index, name, count } of kinds) {
+      if (row < count) return { ...NONE, index, vector: row, name: index === INTX ? name : `${name} ${row}` };
+      row -= count;
+    }
+    return null;
+  }
+
   const keyOf = (line) => `${line.index}:${line.vector}`;
 
   class Interrupts {
     constructor(el, link, layout) {
       this.link = link;
-      this.lines = [];
+      this.lines = new Map(); // what the kernel told last, by row
+      this.kinds = [];
+      this.state = { irq: {} };
       this.repeat = {};
       this.wishes = {}; // hertz typed, by line
       this.counts = {};
@@ -44,6 +59,7 @@ const irqView = (() => {
       this.scroller = new Scroller({
         rowHeight: ROW, label: "Interrupt lines", head: this.#head(),
         create: () => this.#create(), fill: (row, index, fresh) => this.#fill(row, index, fresh),
+        moved: (first, last) => this.#moved(first, last),
       });
       this.scroller.el.classList.add("wb-irq");
       el.append(this.empty, this.scroller.el);
@@ -51,26 +67,42 @@ const irqView = (() => {
     }
 
     layout(layout) {
-      const none = { armed: false, enabled: false, masked: false, asserted: false, pending: false, count: 0, last: 0 };
-      this.#show((layout.irqs ?? []).map((line) => ({ ...none, ...line })));
+      this.kinds = layout.irqs ?? [];
+      this.lines.clear();
+      this.#show(this.kinds.reduce((sum, { count }) => sum + count, 0));
     }
 
     update(name, json) {
       if (name !== "irq") return;
       this.repeat = json.repeat ?? {};
-      this.#show(json.lines);
+      this.lines.clear(); // what is out of sight grows old
+      json.lines.forEach((line, at) => this.lines.set((json.first ?? 0) + at, line));
+      this.#show(json.total);
+    }
+
+    /** Ask for the lines on screen and some around them. */
+    #moved(first, last) {
+      const start = Math.max(0, first - (first % WINDOW) - WINDOW);
+      const count = Math.min(MOST_LINES, last - (last % WINDOW) + 2 * WINDOW - start);
+      const wish = { first: start, count };
+      if (this.scroller.count === 0 || JSON.stringify(wish) === JSON.stringify(this.state.irq)) return;
+      this.state.irq = wish;
+      this.link.want();
+    }
+
+    #line(row) {
+      return this.lines.get(row) ?? lineOf(this.kinds, row) ?? { ...NONE, index: -1, vector: row, name: "…" };
     }
 
     destroy() {
       this.scroller.destroy();
     }
 
-    #show(lines) {
-      this.lines = lines;
-      this.empty.hidden = lines.length > 0;
-      this.scroller.el.hidden = lines.length === 0;
-      this.scroller.el.style.height = `${(Math.min(lines.length, MOST_ROWS) + 1) * ROW + 6}px`;
-      if (this.scroller.count !== lines.length) this.scroller.setCount(lines.length);
+    #show(total) {
+      this.empty.hidden = total > 0;
+      this.scroller.el.hidden = total === 0;
+      this.scroller.el.style.height = `${(Math.min(total, MOST_ROWS) + 1) * ROW + 6}px`;
+      if (this.scroller.count !== total) this.scroller.setCount(total);
       this.scroller.refresh();
     }
 
@@ -102,7 +134,7 @@ const irqView = (() => {
     }
 
     #fill(row, index, fresh) {
-      const line = this.lines[index];
+      const line = this.#line(index);
       const data = rowOf(line, this.repeat[keyOf(line)] ?? 0);
       const cell = (key) => row.querySelector(`[data-cell="${key}"]`);
       setText(cell("name"), data.name);
@@ -135,7 +167,7 @@ const irqView = (() => {
     }
 
     #lineAt(el) {
-      return this.lines[Number(el.closest("[data-index]").dataset.index)];
+      return this.#line(Number(el.closest("[data-index]").dataset.index));
     }
 
     #wished(input) {
@@ -160,7 +192,7 @@ const irqView = (() => {
   }
 
   return {
-    feeds: () => ({ irq: {} }),
+    feeds: (state) => ({ irq: state.irq ?? {} }),
     mount: (el, link, layout) => new Interrupts(el, link, layout),
     rowOf,
     parseHertz,
