@@ -25,6 +25,13 @@ class full(wb.Bar, size=16):
 class ports(wb.Bar, size=64, kind="io"): ...
 
 
+class screen(wb.Bar, size=1 << 20, mmap=True): ...
+
+
+class ring(wb.Bar, size=0x4000, mmap=[(0x1000, 0x2000)]):
+    HEAD = wb.Register(0x00)
+
+
 class wide(wb.Bar, size=16, bits=64):
     WORD = wb.Register(0x00, count=4)
 
@@ -68,6 +75,10 @@ def described(irq: Interrupts, *bars: type[wb.Bar], **more: Any) -> type[wb.Devi
         ({0: ports}, 65, ((1, 0x0), (1, 0x1000), 1)),
         ({0: wide}, 1, ((2, 0x0), (2, 0x1000), 2)),  # slot 1 is the upper half
         ({}, 1, ((0, 0x0), (0, 0x1000), 0)),
+        ({0: screen}, 4, ((1, 0x0), (1, 0x1000), 1)),  # the guest maps all of it
+        ({0: ring}, 4, ((0, 0x10), (0, 0x50), None)),  # in front of the pages that it maps
+        ({0: ring}, 254, ((0, 0x3000), (0, 0x3FE0), None)),  # or behind them
+        ({0: ring}, 0x200, ((1, 0x0), (1, 0x2000), 1)),
     ],
 )
 def test_a_place_is_found(bars: dict[int, type[wb.Bar]], vectors: int, expected: Any) -> None:
@@ -176,6 +187,14 @@ def test_places_that_cannot_be(table: Any, pba: Any, problem: str) -> None:
     problems: list[str] = []
     place_msix({0: small, 1: ports}, 4, irq.msix_table, irq.msix_pba, problems)
     assert problems == [problem]
+
+
+def test_a_place_that_the_guest_maps_is_refused() -> None:
+    problems: list[str] = []
+    place_msix({0: ring}, 4, ("bar0", 0xFE0), ("bar0", 0x3000), problems)
+    assert problems == [
+        "the MSI-X table (0xfe0-0x101f) is in pages of bar0 that the guest maps (0x1000-0x2fff)"
+    ]
 
 
 def test_an_array_in_the_way_is_named_by_its_element() -> None:

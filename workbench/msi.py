@@ -133,8 +133,10 @@ def with_msix(block: Block, layout: Layout, slot: int, problems: list[str]) -> B
     problems += [
         f"{block.name}.{name}: MSI-X brings a register of that name; choose another" for name in taken
     ]
-    both = Block(block.name, block.size, {**added, **block.registers}, holes=block.holes, doc=block.doc)
-    return block if taken else both
+    if taken:
+        return block
+    registers = {**added, **block.registers}
+    return Block(block.name, block.size, registers, holes=block.holes, doc=block.doc, mapped=block.mapped)
 
 
 def own_bar(slot: int, layout: Layout) -> type[Bar]:
@@ -198,6 +200,10 @@ def _said(
         problems.append(f"the MSI-X {what} is at {offset:#x} of {name}: choose a multiple of 8")
     elif place.end > bar.size:
         problems.append(f"the MSI-X {what} ({place}) is beyond {name}'s {bar.size:#x} bytes")
+    for start, length in bar.block.mapped if len(problems) == before else ():
+        if start < place.end and offset < start + length:
+            pages = f"{start:#x}-{start + length - 1:#x}"
+            problems.append(f"the MSI-X {what} ({place}) is in pages of {name} that the guest maps ({pages})")
     for register in bar.block.registers.values() if len(problems) == before else ():
         if hit := _hit(register, place):
             problems.append(f"the MSI-X {what} ({place}) and {hit} overlap in {name}")
@@ -229,15 +235,27 @@ def _anywhere(
 ) -> Layout | None:
     for slot, bar in sorted(bars.items()):
         if bar.kind == "memory":
-            taken = [one.end for one in bar.block.registers.values()]
-            taken += [one.end for one in (table, pba) if one and one.slot == slot]
-            for layout in _candidates(slot, max(taken, default=0), vectors, sizes, table, pba):
-                if max(one.end for one in (layout.table, layout.pba) if one.slot == slot) <= bar.size:
-                    return layout
+            ends = [one.end for one in bar.block.registers.values()]
+            ends += [one.end for one in (table, pba) if one and one.slot == slot]
+            last = max(ends, default=0)
+            for behind in (last, *(end for end in map(sum, bar.block.mapped) if end > last)):
+                for layout in _candidates(slot, behind, vectors, sizes, table, pba):
+                    if _fits(bar, slot, layout):
+                        return layout
     free = _free_slot(bars)
     if free is None:
         return None
     return replace(next(_candidates(free, 0, vectors, sizes, table, pba)), own=free)
+
+
+def _fits(bar: type[Bar], slot: int, layout: Layout) -> bool:
+    """Tell whether what a layout has in a BAR is inside it and outside of pages that the guest maps."""
+    return all(
+        place.end <= bar.size
+        and all(place.end <= start or start + length <= place.offset for start, length in bar.block.mapped)
+        for place in (layout.table, layout.pba)
+        if place.slot == slot
+    )
 
 
 def _candidates(
