@@ -219,7 +219,7 @@ def test_memory_without_a_file_is_served_while_the_guest_does_nothing(path):
         asked.set()
 
     with FakeServer(path, {Command.DMA_MAP: later}), Client(path) as guest:
-        guest.memory.map(0x5000, 0x1000, shared_fd=False)
+        guest.memory.map(0x5000, 0x1000, shared=False)
         assert asked.wait(5)
         assert answered[0][1].endswith(b"\0\0")
         assert guest.config.read16(0) == 0x1234
@@ -340,7 +340,7 @@ def test_a_late_reply_is_dropped_by_the_thread_that_serves_memory_too(path):
         asked.set()
 
     with FakeServer(path) as server, Client(path) as guest:
-        guest.memory.map(0, 4096, shared_fd=False)
+        guest.memory.map(0, 4096, shared=False)
         server.on[Command.REGION_READ] = late
         with pytest.raises(Interrupted), interrupting(0.02):
             guest.bar0.read32(0)
@@ -383,7 +383,7 @@ def test_ctrl_c_inside_a_long_message_hangs_up(path):
 def test_a_guest_that_serves_memory_can_be_forgotten(path):
     with FakeServer(path):
         guest = Client(path)
-        guest.memory.map(0, 4096, shared_fd=False)
+        guest.memory.map(0, 4096, shared=False)
         gone = weakref.ref(guest)
         del guest
         deadline = time.monotonic() + 5

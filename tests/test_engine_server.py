@@ -413,7 +413,16 @@ def test_a_wrong_message_is_an_error_reply_a_record_and_no_harm(
     assert wire.ask(READ, access(0, 0, 1))[0] == 0
 
 
-@pytest.mark.parametrize("kind", [1, 2, 15])
+@pytest.mark.parametrize("flags", [1, 0x21])
+def test_an_answer_that_nobody_waits_for_is_dropped(wire: Wire, memory: int, flags: int) -> None:
+    before = open_fds()
+    for ident in (0, 1, 0xFFFF):
+        wire.send(message(11, bytes(20), flags=flags, ident=ident), [memory])
+    assert wire.ask(READ, access(0, 0, 1))[0] == 0
+    assert open_fds() == before
+
+
+@pytest.mark.parametrize("kind", [2, 3, 15])
 def test_a_message_that_is_no_command_is_refused_and_the_conversation_goes_on(wire: Wire, kind: int) -> None:
     wire.send(message(READ, access(0, 0, 1), flags=kind))
     assert wire.reply(READ) == (22, b"")

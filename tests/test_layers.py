@@ -29,7 +29,8 @@ ALLOWED: dict[str, set[str]] = {
     "msi": {"capabilities", "mistakes", "registers"},
     "interrupts": {"errors", "mistakes"},
     "vectors": {"engine", "interrupts"},
-    "dma": {"engine", "errors"},
+    "sharing": {"errors"},
+    "dma": {"engine", "errors", "sharing"},
     "log": {"engine", "errors", "registers", "records", "selection"},
     "selection": {"records", "registers"},
     "records": {"engine", "errors", "fields", "protocol", "registers"},  # of protocol: names alone

@@ -55,6 +55,7 @@ class Core:
         self.log = AccessLog(self.handle, blocks)
         self.hooks = Hooks(device, self.handle, blocks, logger)
         self.dma = DmaMemory(self.handle, self.hooks.origin)
+        self.dma.sharing.logger = logger
         self.irq = InterruptLines(self.handle, irq, self.hooks.origin)
         owner = weakref.ref(self)  # whom their views ask for the device; it keeps nobody alive
         self.log.owner = self.hooks.owner = self.dma.owner = self.irq.owner = owner

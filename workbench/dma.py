@@ -1,41 +1,65 @@
 """Guest memory as the device sees it: ``dev.dma``, by I/O virtual address (IOVA).
 
-The client maps its memory with DMA_MAP; the engine keeps the table and copies through the file
-descriptors that came along, so a file truncated by its owner is an error and never a crash. No
-view of guest memory escapes: the client may unmap it at any moment.
+The client maps its memory with DMA_MAP; the engine keeps the table and copies: from a mapping, from
+a file that could shrink by system calls, and where the client shared no file by DMA_READ and
+DMA_WRITE messages. No view of guest memory escapes: the client may unmap it at any moment. Every
+copy is a log record, asks for bus mastering, and raises DmaError when it fails.
 """
 
 import errno
-from collections.abc import Callable
+import operator
+from collections.abc import Callable, Iterable, Sequence
+from html import escape
 from typing import Any, NamedTuple
 
-from .engine import ffi, lib
+import numpy as np
+
+from .engine import check, ffi, lib
 from .errors import DMA_REASONS, DmaError
+from .sharing import PRIVATE, Sharing, differs
 
 __all__ = ["DmaMemory", "DmaRegion"]
 
+IOVA_SIZE = 1 << 64
+
 
 class DmaRegion(NamedTuple):
-    """One range the client mapped: IOVA, size in bytes, and what the device may do there."""
+    """One range the client mapped: IOVA, size in bytes, and what the device may do there.
+
+    ``reach`` is how copies get there: "mapped", "file" (system calls) or "messages".
+    """
 
     iova: int
     size: int
     readable: bool
     writable: bool
     shared: bool  #: a file descriptor came with it
+    reach: str
+    private: bool  #: but the guest does not see what is in the file (``check()``)
 
     def __repr__(self) -> str:
-        rights = ("r" if self.readable else "-") + ("w" if self.writable else "-")
-        return f"<DmaRegion {self.iova:#x}+{self.size:#x} {rights}{'' if self.shared else ' without fd'}>"
+        note = " (private to the guest)" if self.private else "" if self.shared else " without fd"
+        return f"<DmaRegion {self.iova:#x}+{self.size:#x} {self.rights} {self.reach}{note}>"
+
+    @property
+    def rights(self) -> str:
+        """What the device may do: "rw", "r-", "-w" or "--"."""
+        return ("r" if self.readable else "-") + ("w" if self.writable else "-")
 
 
 class DmaMemory:
-    """Copies to and from guest memory; ``regions`` lists what is mapped now."""
+    """Copies to, from and inside guest memory; ``regions`` lists what is mapped now.
+
+    Callable from any thread. Memory that is reached by messages is out of reach for a hook: the guest
+    waits for the hook and answers nothing meanwhile. Do such copies in ``dev.defer(fn)`` or in a cell.
+    """
 
     def __init__(self, handle: Any, origin: Callable[[], int]) -> None:
         self._handle = handle
         self._origin = origin  # who acts: a cell, or the device in one of its hooks
         self.owner: Callable[[], Any] = lambda: None  #: the core it belongs to
+        self.sharing = Sharing(self.check)
+        self._timeout = 2.0
 
     def view(self, iova: int = 0) -> Any:
         """Return a live view of the guest's memory from an IOVA on."""
@@ -51,38 +75,211 @@ class DmaMemory:
             ranges = ffi.new("wb_dma_range[]", room)
             count = lib.wb_dma_list(self._handle, ranges, room)
             if count <= room:
-                return [self._region(ranges[i]) for i in range(count)]
+                return [_region(ranges[i]) for i in range(count)]
             room = count
+
+    @property
+    def timeout(self) -> float:
+        """Seconds that an answer to one DMA_READ or DMA_WRITE message may take; 2 at first.
+
+        QEMU gives a device up after 5 s, so a copy that waits for a guest that waits for us ends before.
+        """
+        return self._timeout
+
+    @timeout.setter
+    def timeout(self, seconds: float) -> None:
+        if not 0 < seconds <= 3600:
+            raise ValueError(f"timeout is seconds above 0 and up to 3600, not {seconds!r}")
+        self._timeout = seconds
+        lib.wb_peer_patience(self._handle, max(1, round(seconds * 1000)))
+
+    # -- copies --
 
     def read(self, iova: int, size: int) -> bytes:
         """Copy ``size`` bytes from the guest. Raises DmaError when they cannot be reached."""
-        into = ffi.new("uint8_t[]", max(size, 1))
-        self._check(lib.wb_dma_read(self._handle, iova, into, size, self._origin()), "read", iova, size)
-        return bytes(ffi.buffer(into, size))
+        into = np.empty(_size(size), np.uint8)
+        self.read_into(iova, into)
+        return into.tobytes()
 
-    def write(self, iova: int, data: bytes) -> None:
-        """Copy ``data`` to the guest. Raises DmaError, and writes nothing, when it cannot be reached."""
-        data = bytes(memoryview(data))  # an int is no data
-        self._check(
-            lib.wb_dma_write(self._handle, iova, data, len(data), self._origin()), "write", iova, len(data)
+    def read_into(self, iova: int, buffer: Any) -> None:
+        """Fill a writable buffer (bytearray, NumPy array ...) from the guest, without a copy in between.
+
+        Raises DmaError, and TypeError or ValueError when the buffer is no place to put bytes.
+        """
+        into, size = _writable(buffer)
+        self._before()
+        self._end(
+            lib.wb_dma_read(self._handle, _address(iova), into, size, self._origin()), "read", iova, size
         )
 
+    def array(self, iova: int, dtype: Any, count: int = 1) -> "np.ndarray[Any, Any]":
+        """Copy ``count`` elements of a NumPy dtype from the guest into a new array. Raises DmaError.
+
+        PCI is little endian: give dtypes as ``"<u4"``, structures with ``align=False``.
+        """
+        kind = np.dtype(dtype)
+        if kind.hasobject or not kind.itemsize:
+            raise ValueError(f"elements of type {kind} are no bytes of memory")
+        into = np.empty(_size(count), kind)
+        self.read_into(iova, into.view(np.uint8))
+        return into
+
+    def write(self, iova: int, data: Any) -> None:
+        """Copy bytes, or any other buffer such as a NumPy array, to the guest.
+
+        Raises DmaError; nothing is written then, unless the client fails in the middle.
+        """
+        source, size = _readable(data)
+        self._before()
+        self._end(
+            lib.wb_dma_write(self._handle, _address(iova), source, size, self._origin()), "write", iova, size
+        )
+
+    def copy(self, to: int, source: int, size: int) -> None:
+        """Copy ``size`` bytes inside the guest, from IOVA ``source`` to IOVA ``to``; they may overlap.
+
+        Two log records. Raises DmaError; nothing is copied unless both ranges are mapped.
+        """
+        self._before()
+        result = lib.wb_dma_copy(self._handle, _address(to), _address(source), _size(size), self._origin())
+        self._end(result, f"copy to {to:#x}", source, size)
+
+    def gather(self, pieces: Iterable[tuple[int, int]]) -> bytes:
+        """Copy a list of (IOVA, bytes) from the guest, joined. A log record for each piece.
+
+        Raises DmaError, and copies nothing, when one of them is not mapped; at most 16384 pieces.
+        """
+        spans = _spans(pieces)
+        into = np.empty(sum(size for _, size in spans), np.uint8)
+        self._many(lib.wb_dma_gather, spans, ffi.from_buffer("uint8_t[]", into), "gather")
+        return into.tobytes()
+
+    def scatter(self, pieces: Iterable[tuple[int, int]], data: Any) -> None:
+        """Copy ``data`` to a list of (IOVA, bytes), one after another. A log record for each piece.
+
+        Raises DmaError, and copies nothing, when one of them is not mapped; ValueError when ``data`` has
+        another length than the pieces together; at most 16384 pieces.
+        """
+        spans = _spans(pieces)
+        source, size = _readable(data)
+        if size != (room := sum(length for _, length in spans)):
+            raise ValueError(f"{size} bytes of data do not fill pieces of {room} bytes in all")
+        self._many(lib.wb_dma_scatter, spans, source, "scatter")
+
     def peek(self, iova: int, size: int) -> bytes:
-        """Copy ``size`` bytes for a display: not logged, bus mastering may be off. Raises DmaError."""
-        into = ffi.new("uint8_t[]", max(size, 1))
-        self._check(lib.wb_dma_peek(self._handle, iova, into, size), "peek at", iova, size)
-        return bytes(ffi.buffer(into, size))
+        """Copy ``size`` bytes for a display: not logged, bus mastering may be off. Raises DmaError.
 
-    @staticmethod
-    def _region(found: Any) -> DmaRegion:
-        bits = (lib.WB_DMA_READABLE, lib.WB_DMA_WRITABLE, lib.WB_DMA_HAS_FD)
-        return DmaRegion(found.iova, found.size, *(bool(found.flags & bit) for bit in bits))
+        The guest is not asked: what messages alone reach cannot be seen.
+        """
+        into = np.empty(_size(size), np.uint8)
+        result = lib.wb_dma_peek(self._handle, _address(iova), ffi.from_buffer("uint8_t[]", into), size)
+        self._end(result, "peek at", iova, size)
+        return into.tobytes()
 
-    @staticmethod
-    def _check(result: int, verb: str, iova: int, size: int) -> None:
+    # -- is it shared? --
+
+    def check(self) -> list[DmaRegion]:
+        """Ask the guest whether it sees the memory it shared; return the ranges that it does not.
+
+        QEMU sends a file for private memory too (``share=off``). What is found private is reached by messages
+        until the client goes. Done by itself once in a conversation with QEMU. Raises DmaError when the
+        guest cannot be asked: bus mastering is off, no answer, or called in a hook.
+        """
+        for region in self.regions:
+            if not region.shared or region.private or not region.readable:
+                continue
+            if any(now.private for now in self.regions if now.iova == region.iova):
+                continue  # it has the file of one before
+            if differs(region.iova, region.size, self.peek, self._ask):
+                check(lib.wb_dma_distrust(self._handle, region.iova), "private memory")
+        return [region for region in self.regions if region.private]
+
+    def _ask(self, iova: int, size: int) -> bytes:
+        into = np.empty(size, np.uint8)
+        result = lib.wb_peer_read(self._handle, iova, ffi.from_buffer("uint8_t[]", into), size)
+        self._end(result, "ask the guest for", iova, size)
+        return into.tobytes()
+
+    # -- around each copy --
+
+    def _before(self) -> None:
+        if self.sharing.doubtful:
+            self.sharing.look()
+
+    def _many(
+        self, function: Callable[..., int], spans: Sequence[tuple[int, int]], data: Any, verb: str
+    ) -> None:
+        if len(spans) > lib.WB_MAX_SPANS:
+            raise ValueError(f"{len(spans)} pieces are too many: {lib.WB_MAX_SPANS} at once")
+        self._before()
+        result = function(self._handle, ffi.new("wb_dma_span[]", spans), len(spans), data, self._origin())
         if result < 0:
-            _, reason = DMA_REASONS.get(-result, ("", errno.errorcode.get(-result, str(-result))))
-            raise DmaError(-result, f"cannot {verb} {size} bytes at IOVA {iova:#x}: {reason}")
+            raise self._error(-result, f"cannot {verb} {len(spans)} pieces (dev.log names the one)")
+
+    def _end(self, result: int, verb: str, iova: int, size: int) -> None:
+        if result < 0:
+            raise self._error(-result, f"cannot {verb} {size} bytes at IOVA {iova:#x}")
+
+    def _error(self, code: int, what: str) -> DmaError:
+        _, reason = DMA_REASONS.get(code, ("", errno.errorcode.get(code, str(code))))
+        if code == errno.EDEADLK and any(region.private for region in self.regions):
+            reason = f"{PRIVATE}. Now {reason}"
+        return DmaError(code, f"{what}: {reason}")
+
+    # -- shown --
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self.regions)) or "<no guest memory mapped>"
+
+    def _repr_html_(self) -> str:
+        regions = self.regions
+        if not regions:
+            return f"<p>{escape(repr(self))}</p>"
+        rows = "".join(
+            f"<tr><td><code>{r.iova:#x}</code></td><td><code>{r.size:#x}</code></td><td>{r.rights}</td>"
+            f"<td>{r.reach}{' (private to the guest)' if r.private else ''}</td></tr>"
+            for r in regions
+        )
+        head = "<tr><th>IOVA</th><th>bytes</th><th>the device may</th><th>reached by</th></tr>"
+        return f"<table>{head}{rows}</table>"
+
+
+def _region(found: Any) -> DmaRegion:
+    bits = (lib.WB_DMA_READABLE, lib.WB_DMA_WRITABLE, lib.WB_DMA_HAS_FD, lib.WB_DMA_MAPPED)
+    readable, writable, shared, mapped = (bool(found.flags & bit) for bit in bits)
+    private = bool(found.flags & lib.WB_DMA_PRIVATE)
+    reach = "messages" if private or not shared else "mapped" if mapped else "file"
+    return DmaRegion(found.iova, found.size, readable, writable, shared, reach, private)
+
+
+def _address(iova: int) -> int:
+    iova = operator.index(iova)
+    if not 0 <= iova < IOVA_SIZE:
+        raise ValueError(f"an IOVA has 64 bits: {iova:#x}")
+    return iova
+
+
+def _size(size: int) -> int:
+    size = operator.index(size)
+    if not 0 <= size < 1 << 63:
+        raise ValueError(f"a size is a number of bytes from 0 on: {size}")
+    return size
+
+
+def _spans(pieces: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
+    return [(_address(iova), _size(size)) for iova, size in pieces]
+
+
+def _readable(data: Any) -> tuple[Any, int]:
+    view = memoryview(data)  # an int is no data
+    source = view if view.c_contiguous else view.tobytes()
+    return ffi.from_buffer("uint8_t[]", source), view.nbytes
+
+
+def _writable(buffer: Any) -> tuple[Any, int]:
+    view = memoryview(buffer)
+    if view.readonly:
+        raise TypeError(f"{type(buffer).__name__} is read-only: give a bytearray or a writable array")
+    if not view.c_contiguous:
+        raise ValueError("the buffer is not contiguous: give one in which byte follows byte")
+    return ffi.from_buffer("uint8_t[]", view, require_writable=True), view.nbytes

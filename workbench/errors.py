@@ -54,7 +54,7 @@ class ProtocolError(WorkbenchError, ConnectionError):
 
 
 class DmaError(WorkbenchError, OSError):
-    """Guest memory cannot be reached: not mapped, read-only, without a file, or bus master is off."""
+    """Guest memory cannot be reached: not mapped, read-only, bus master is off, or no answer; see errno."""
 
 
 #: Why guest memory cannot be reached, by the engine's errno: in a line of the log, and at length.
@@ -63,11 +63,31 @@ DMA_REASONS = {
     errno.EFAULT: ("not mapped", "the guest has mapped no memory there"),
     errno.EPERM: ("mapped read-only", "the guest mapped that range read-only"),
     errno.ENXIO: (
-        "mapped without a file",
-        "that range came without a file descriptor: start QEMU with shared memory "
+        "reached by messages",
+        "the guest shared no file for that range: a display does not ask for it by messages, "
+        "dev.dma.read() does",
+    ),
+    errno.EIO: (
+        "its file was truncated",
+        "the file behind it was truncated by its owner, or cannot be written",
+    ),
+    errno.EDEADLK: (
+        "needs messages, in a hook",
+        "that range is reached by messages, which the guest cannot answer while it waits for this hook: "
+        "do it in dev.defer(fn), which runs after the hook, or share the memory "
         "(-object memory-backend-memfd,share=on; see dev.qemu_args())",
     ),
-    errno.EIO: ("its file was truncated", "the file behind it was truncated by its owner"),
+    errno.ETIMEDOUT: (
+        "no answer",
+        "the guest has not answered in time (dev.dma.timeout): it may itself wait for a hook or be paused",
+    ),
+    errno.EREMOTEIO: (
+        "refused by the client",
+        "the client refused: QEMU does so outside of RAM, and when bus mastering is off",
+    ),
+    errno.EPROTO: ("malformed answer", "the client's answer does not fit the question"),
+    errno.ENOTCONN: ("no client", "no client is attached that could be asked"),
+    errno.ECONNRESET: ("the client left", "the client went away instead of answering"),
 }
 
 

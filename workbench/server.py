@@ -289,6 +289,7 @@ class Server:
         message.reply_fds[0 : len(self._session.fds)] = self._session.fds
         if first and self._session.accepted is not None:
             lib.wb_serve_accept(self.device._core.handle, *map(int, self._session.accepted))
+            self.device.dma.sharing.begin(self.client)
             self.device.hooks.event("on_attach", self.device.on_attach)
         return 0
 

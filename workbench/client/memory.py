@@ -1,10 +1,12 @@
 """The guest's RAM as the software guest owns it: ranges of I/O addresses, each a memory file.
 
-An area is announced to the device with DMA_MAP, with its file (the device maps it) or without
-(the device has to ask with DMA_READ and DMA_WRITE, which the client answers from here).
+A range is announced to the device with DMA_MAP, with its file or without; then the device has to ask
+with DMA_READ and DMA_WRITE, which are answered from here. Files are sealed against shrinking as
+QEMU's are, so that the device may map them.
 """
 
 import errno
+import fcntl
 import mmap
 import os
 import threading
@@ -24,14 +26,32 @@ PAGE = 4096
 
 @dataclass
 class Range:
-    """``size`` bytes of guest memory from I/O address ``iova``; ``readonly`` is for the device."""
+    """``size`` bytes of guest memory from I/O address ``iova``; ``readonly`` is for the device.
+
+    ``private``: what the guest writes does not reach the file, as with QEMU's ``share=off``.
+    """
 
     iova: int
     size: int
     readonly: bool
     shared: bool
+    private: bool
     bytes: mmap.mmap
     file: int
+
+    @classmethod
+    def make(cls, iova: int, size: int, readonly: bool, shared: bool, sealed: bool, private: bool) -> "Range":
+        """Make zeroed memory in a file of its own."""
+        file = os.memfd_create("guest-memory", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(file, size)
+            if sealed:
+                fcntl.fcntl(file, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK)
+            kind = mmap.MAP_PRIVATE if private else mmap.MAP_SHARED
+            return cls(iova, size, readonly, shared, private, mmap.mmap(file, size, flags=kind), file)
+        except BaseException:
+            os.close(file)
+            raise
 
     @property
     def end(self) -> int:
@@ -69,24 +89,28 @@ class GuestMemory:
         parts = [f"{r.iova:#x}+{r.size:#x}{' ro' * r.readonly}" for r in self.ranges]
         return f"<GuestMemory {', '.join(parts) or 'nothing mapped yet'}>"
 
-    def map(self, iova: int, size: int, readonly: bool = False, shared_fd: bool = True) -> None:
+    def map(
+        self,
+        iova: int,
+        size: int,
+        readonly: bool = False,
+        shared: bool = True,
+        *,
+        sealed: bool = True,
+        private: bool = False,
+    ) -> None:
         """Give the device ``size`` bytes of zeroed memory at ``iova`` (DMA_MAP); both in whole pages.
 
-        With ``shared_fd=False`` the device gets no file and has to ask the guest for every byte.
-        Raises ValueError for a bad area, ProtocolError when the device refuses.
+        ``shared=False``: the device gets no file and has to ask the guest for every byte. ``private=True``:
+        it gets the file, but the guest's bytes are elsewhere (QEMU's ``share=off``). ``sealed=False``: the
+        file can be truncated. Raises ValueError for a bad range, ProtocolError when the device refuses.
         """
         _check(iova, size)
         self._untouched = False
         with self._lock:
             if any(iova < other.end and other.iova < iova + size for other in self._ranges):
                 raise ValueError(f"memory at {iova:#x}+{size:#x} overlaps what is mapped already")
-            file = os.memfd_create("guest-memory", os.MFD_CLOEXEC)
-            try:
-                os.ftruncate(file, size)
-                new = Range(iova, size, readonly, shared_fd, mmap.mmap(file, size), file)
-            except BaseException:
-                os.close(file)
-                raise
+            new = Range.make(iova, size, readonly, shared, sealed, private)
             self._ranges.append(new)
         try:
             self._announce(new)
@@ -200,7 +224,7 @@ class GuestMemory:
     def _announce(self, area: Range) -> None:
         flags = DmaFlag.READ | (0 if area.readonly else DmaFlag.WRITE)
         payload = DMA_MAP.pack(DMA_MAP.size, flags, 0, area.iova, area.size)
-        if not area.shared:
+        if not area.shared or area.private:
             self._serve()
         fds = [area.file] if area.shared else []
         self._send(Command.DMA_MAP, payload, fds, f"DMA_MAP of {area.iova:#x}+{area.size:#x}")

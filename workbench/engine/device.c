@@ -17,7 +17,9 @@ static int init_conditions(wb_device *device)
     if (pthread_condattr_init(&attributes))
         return -ENOMEM;
     pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-    failed = pthread_mutex_init(&device->lock, NULL) || pthread_cond_init(&device->logged, &attributes)
+    failed = pthread_mutex_init(&device->lock, NULL) || pthread_mutex_init(&device->sending, NULL)
+             || pthread_cond_init(&device->answered, &attributes)
+             || pthread_cond_init(&device->logged, &attributes)
              || pthread_cond_init(&device->left, &attributes)
              || pthread_cond_init(&device->gate, &attributes);
     pthread_condattr_destroy(&attributes);
@@ -42,7 +44,8 @@ wb_device *wb_device_new(const wb_upcalls *upcalls, uint32_t log_capacity)
         return NULL;
     if (upcalls)
         device->upcalls = *upcalls;
-    device->unmask_fd = -1;
+    device->unmask_fd = device->socket = -1;
+    device->patience = 2000;
     device->max_transfer = WB_MAX_TRANSFER;
     device->ring_mask = capacity - 1;
     device->ring = calloc(capacity, sizeof *device->ring);
@@ -69,6 +72,8 @@ void wb_device_free(wb_device *device)
     pthread_cond_destroy(&device->left);
     pthread_cond_destroy(&device->gate);
     pthread_cond_destroy(&device->logged);
+    pthread_cond_destroy(&device->answered);
+    pthread_mutex_destroy(&device->sending);
     pthread_mutex_destroy(&device->lock);
     free(device->ring);
     free(device->in);

@@ -68,8 +68,10 @@ struct wb_index {
 };
 
 struct pollfd;
-struct wb_file;                 /* dma.c: a file descriptor that several ranges share */
-struct wb_range;                /* dma.c: one mapping */
+struct msghdr;
+struct wb_file;                 /* dmafile.h: a file that several ranges share */
+struct wb_range;                /* dmafile.h: one DMA_MAP */
+struct wb_ask;                  /* peer.c: a question the client has not answered yet */
 
 struct wb_device {
     pthread_mutex_t lock;
@@ -102,6 +104,14 @@ struct wb_device {
 
     struct wb_doorbell doorbells[WB_MAX_DOORBELLS];
     uint32_t doorbell_count;    /* read without the lock by the serving loop */
+
+    pthread_mutex_t sending;    /* peer.c: held while a message of ours goes out; taken before `lock` */
+    pthread_cond_t answered;
+    struct wb_ask *asks;
+    uint16_t asked;             /* id of the last one */
+    uint32_t patience;          /* ms an answer may take */
+    pthread_t server;           /* the thread in wb_serve() */
+    int socket;                 /* of the conversation; -1: there is none. Written under both locks */
 
     uint8_t *in, *out;          /* server.c */
     uint32_t max_transfer;
@@ -175,7 +185,19 @@ void wb_msi_touch_locked(wb_device *device, const struct wb_region *region, uint
 void wb_gate_wait(wb_device *device);           /* returns when an access of the guest may go on */
 
 /* dma.c */
+void wb_dma_forget(wb_device *device);          /* the client is gone, and so is its memory */
 void wb_dma_free(wb_device *device);
+
+/* peer.c: what the server asks of the client */
+void wb_peer_begin(wb_device *device, int socket);
+void wb_peer_end(wb_device *device);            /* whoever waits for an answer has waited in vain */
+void wb_peer_reply(wb_device *device, uint16_t id, uint32_t error, const uint8_t *payload, uint32_t size);
+int wb_peer_check_locked(wb_device *device);    /* -EDEADLK for the serving thread, -ENOTCONN */
+/* DMA_READ or DMA_WRITE of far memory, `to` or `from` being our side and the other NULL. */
+int wb_peer_copy(wb_device *device, uint64_t iova, uint8_t *to, const uint8_t *from, uint64_t size);
+
+/* server.c: one whole message; `deadline` (wb_clock(), 0: none) is for a client that takes no bytes. */
+int wb_send(int socket, struct msghdr *message, uint64_t deadline);
 
 static inline void wb_lock(wb_device *device)
 {

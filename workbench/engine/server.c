@@ -13,7 +13,6 @@
 
 #include <poll.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 enum { TYPE = 0xf, REPLY = 1, NO_REPLY = 0x10, ERROR = 0x20 };
@@ -55,11 +54,17 @@ static void trace(wb_device *device, int from_server, const uint8_t *bytes, uint
 
 /* ---- sending ---- */
 
-static int wait_for(int socket, short events)
+/* Waits for the socket: 0, -errno, or -ETIMEDOUT when wb_clock() has passed a deadline other than 0. */
+static int wait_for(int socket, short events, uint64_t deadline)
 {
     struct pollfd ready = {.fd = socket, .events = events};
+    uint64_t now = deadline ? wb_clock() : 0;
 
-    return poll(&ready, 1, -1) < 0 && errno != EINTR ? -errno : 0;
+    if (now > deadline)
+        return -ETIMEDOUT;
+    if (poll(&ready, 1, deadline ? (int)((deadline - now) / 1000000 + 1) : -1) < 0 && errno != EINTR)
+        return -errno;
+    return 0;
 }
 
 static void attach_fds(struct msghdr *message, uint8_t *control, const int *fds, uint32_t nfds)
@@ -76,32 +81,46 @@ static void attach_fds(struct msghdr *message, uint8_t *control, const int *fds,
     memcpy(CMSG_DATA(header), fds, nfds * sizeof *fds);
 }
 
-static int send_all(int socket, uint8_t *bytes, size_t size, const int *fds, uint32_t nfds)
+/* Moves the parts behind the first n bytes; returns how many bytes are left. */
+static size_t advance(struct msghdr *message, size_t n)
 {
-    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(WB_MAX_FDS * sizeof *fds)];
-    struct iovec vector = {.iov_base = bytes, .iov_len = size};
-    struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
+    size_t left = 0;
 
-    if (nfds)
-        attach_fds(&message, control, fds, nfds);
-    while (vector.iov_len) {
-        ssize_t n = sendmsg(socket, &message, MSG_NOSIGNAL);
+    for (size_t i = 0; i < message->msg_iovlen; i++) {
+        struct iovec *part = &message->msg_iov[i];
+        size_t gone = n < part->iov_len ? n : part->iov_len;
+
+        part->iov_base = (uint8_t *)part->iov_base + gone;
+        part->iov_len -= gone;
+        n -= gone;
+        left += part->iov_len;
+    }
+    return left;
+}
+
+int wb_send(int socket, struct msghdr *message, uint64_t deadline)
+{
+    int result, begun = 0;
+
+    for (size_t left = 1; left;) {
+        ssize_t n = sendmsg(socket, message, MSG_NOSIGNAL | (deadline ? MSG_DONTWAIT : 0));
 
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            int failed = wait_for(socket, POLLOUT);
-
-            if (failed)
-                return failed;
+            result = wait_for(socket, POLLOUT, deadline);
+            if (result == -ETIMEDOUT && begun)
+                shutdown(socket, SHUT_RDWR);    /* half a message is on its way: nothing can follow it */
+            if (result)
+                return result;
             continue;
         }
         if (n < 0)
             return -errno;
-        vector.iov_base = (uint8_t *)vector.iov_base + n;
-        vector.iov_len -= (size_t)n;
-        message.msg_control = NULL;             /* the fds went with the first byte */
-        message.msg_controllen = 0;
+        begun = 1;
+        left = advance(message, (size_t)n);
+        message->msg_control = NULL;            /* the fds went with the first byte */
+        message->msg_controllen = 0;
     }
     return 0;
 }
@@ -116,11 +135,21 @@ static int reply(struct conversation *talk, const struct header *to, uint32_t si
         .flags = error ? REPLY | ERROR : REPLY, .error = (uint32_t)error,
     };
 
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(WB_MAX_FDS * sizeof *fds)];
+    struct iovec whole = {device->out, header.size};
+    struct msghdr message = {.msg_iov = &whole, .msg_iovlen = 1};
+    int result;
+
     if (to->flags & NO_REPLY)
         return 0;
     memcpy(device->out, &header, sizeof header);
     trace(device, 1, device->out, header.size, nfds);
-    return send_all(talk->socket, device->out, header.size, fds, nfds);
+    if (nfds)
+        attach_fds(&message, control, fds, nfds);
+    pthread_mutex_lock(&device->sending);
+    result = wb_send(talk->socket, &message, 0);
+    pthread_mutex_unlock(&device->sending);
+    return result;
 }
 
 /* Refuses a message: leaves a record and answers with a bare Error. */
@@ -134,6 +163,15 @@ static int refuse(struct conversation *talk, const struct header *header, int er
 
 /* ---- serving ---- */
 
+/* An answer to something we asked, or that nobody waits for any more: QEMU sends such, too. */
+static void take_reply(struct conversation *talk, const struct header *header)
+{
+    uint32_t error = header->flags & ERROR ? header->error ? header->error : EIO : 0;
+
+    wb_peer_reply(talk->device, header->id, error, talk->device->in + talk->head + WB_HEADER,
+                  header->size - WB_HEADER);
+}
+
 static int serve_message(struct conversation *talk, const struct header *header, uint32_t nfds)
 {
     wb_device *device = talk->device;
@@ -145,6 +183,12 @@ static int serve_message(struct conversation *talk, const struct header *header,
     int result, sent;
 
     trace(device, 0, device->in + talk->head, header->size, nfds);
+    if (device->accepted && (header->flags & TYPE) == REPLY) {
+        take_reply(talk, header);
+        drop_fds(talk, nfds);
+        forget_fds(talk, nfds);
+        return 0;
+    }
     result = header->flags & TYPE ? EINVAL : wb_request_run(device, &request);
     drop_fds(talk, request.nfds);
     forget_fds(talk, nfds);
@@ -273,7 +317,7 @@ static int converse(struct conversation *talk)
         int result = 0;
 
         if (n == -EAGAIN || n == -EWOULDBLOCK)
-            result = wait_for(talk->socket, POLLIN);
+            result = wait_for(talk->socket, POLLIN, 0);
         else if (n > 0)
             result = serve_received(talk);
         else if (n != -EINTR)
@@ -315,13 +359,15 @@ int wb_serve(wb_device *device, int socket)
 
     if (result)
         return result;
+    wb_peer_begin(device, socket);
     result = converse(&talk);
+    wb_peer_end(device);
     /* A client that is gone is no failure, however the socket tells it. */
     if (result > 0 || result == -EPIPE || result == -ECONNRESET)
         result = 0;
     drop_fds(&talk, talk.nfds);
     wb_doorbell_clear(device);
-    wb_dma_unmap(device, 0, 0, 1);
+    wb_dma_forget(device);
     leave(device, result);
     return result;
 }

@@ -11,7 +11,9 @@
  *
  * Locks. One mutex a device, taken inside every wb_ function that touches shared state and held
  * for straight-line code only: never while upcalling, never while sending, never while copying
- * guest memory. (One exception: a client's eventfd is polled and written under it.) So every function may be called from any thread, hooks included.
+ * guest memory. (One exception: a client's eventfd is polled and written under it.) A second mutex is
+ * held while a message goes out, so that two never mix on the socket; it is taken before the first.
+ * So every function may be called from any thread, hooks included.
  *
  * Results. 0 or a non-negative answer on success, a negative errno on failure.
  *
@@ -111,7 +113,7 @@ typedef struct {
     uint64_t old;           /* the stored bytes before; write-only bits: as last written */
     uint64_t now;           /* the stored bytes after the rules, before a write hook */
     uint32_t latency;       /* ns from request to answer, hooks included; saturates. mmap: it changed
-                               within so long before `time` */
+                               within so long before `time`. 0: a DMA copy too small to be timed */
     uint32_t size;          /* bytes */
     uint16_t revision;      /* of the last hook that ran; 0: none */
     uint16_t flags;         /* enum wb_flag */
@@ -312,7 +314,12 @@ void wb_irq_clear(wb_device *device);                       /* the client is gon
 
 /* ---- dma.c: guest memory by I/O address ---- */
 
-enum wb_dma_flag { WB_DMA_READABLE = 1, WB_DMA_WRITABLE = 2, WB_DMA_HAS_FD = 4 };
+enum wb_dma_flag {
+    WB_DMA_READABLE = 1, WB_DMA_WRITABLE = 2,   /* what the device may do, as in DMA_MAP */
+    WB_DMA_HAS_FD = 4,      /* listed: it came with a file; else messages alone reach it */
+    WB_DMA_MAPPED = 8,      /* listed: the file is mapped, copies are memcpy */
+    WB_DMA_PRIVATE = 16     /* listed: wb_dma_distrust() was told of the file; messages reach it */
+};
 
 typedef struct {
     uint64_t iova;
@@ -326,17 +333,45 @@ typedef struct {
 int wb_dma_map(wb_device *device, const wb_dma_range *range, int fd);
 /* Exact match or -ENOENT; all: every range. Waits until running copies have left the range. */
 int wb_dma_unmap(wb_device *device, uint64_t iova, uint64_t size, int all);
+/* By IOVA; returns how many there are. */
+uint32_t wb_dma_list(wb_device *device, wb_dma_range *ranges, uint32_t room);
+/* The guest sees other bytes than the file at iova has: until it goes, ask it by messages instead. */
+int wb_dma_distrust(wb_device *device, uint64_t iova);
+
+/* ---- dmacopy.c: copies ---- */
+
+typedef struct { uint64_t iova, size; } wb_dma_span;
+
+enum wb_dma_limit { WB_MAX_SPANS = 16384 };
+
 /*
  * Copies between memory and the guest, across adjacent ranges. -EACCES: bus master is off;
- * -EFAULT: not mapped; -EPERM: range is read-only; -ENXIO: range came without a file descriptor;
- * -EIO: its owner truncated the file. Nothing is copied unless the whole range is mapped.
+ * -EFAULT: not mapped; -EPERM: range is read-only; -EIO: its owner truncated the file. Nothing is
+ * copied unless the whole range is mapped.
+ *
+ * Ranges that came without a file are read and written by DMA_READ and DMA_WRITE messages, 32 KiB
+ * and 128 KiB at a time. -EDEADLK: the caller is the thread that would take the answers (a hook);
+ * -ETIMEDOUT: none came; -ENOTCONN, -ECONNRESET: the client is gone; -EREMOTEIO: it refused;
+ * -EPROTO: its answer is malformed. Then a part may have been copied.
  */
 int wb_dma_read(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size, uint32_t origin);
 int wb_dma_write(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t size, uint32_t origin);
-/* A copy from the guest for displays: no record, and bus master need not be on. */
+/* A copy inside the guest; the two may overlap. */
+int wb_dma_copy(wb_device *device, uint64_t to, uint64_t from, uint64_t size, uint32_t origin);
+/* Several spans, one after another in `bytes`; none is copied unless all are mapped. A record each. */
+int wb_dma_gather(wb_device *device, const wb_dma_span *spans, uint32_t count, uint8_t *bytes,
+                  uint32_t origin);
+int wb_dma_scatter(wb_device *device, const wb_dma_span *spans, uint32_t count, const uint8_t *bytes,
+                   uint32_t origin);
+/* A copy from the guest for displays: no record, bus master need not be on. -ENXIO: needs messages. */
 int wb_dma_peek(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size);
-/* By IOVA; returns how many there are. */
-uint32_t wb_dma_list(wb_device *device, wb_dma_range *ranges, uint32_t room);
+
+/* ---- peer.c: what the server asks of the client ---- */
+
+/* Reads by DMA_READ whatever the client sent along with its maps, without a record. Fails as wb_dma_read. */
+int wb_peer_read(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size);
+/* ms that one answer may take before -ETIMEDOUT; 2000 at first, below the 5 s that QEMU gives us. */
+void wb_peer_patience(wb_device *device, uint32_t milliseconds);
 
 /* ---- gate.c: pause and step ---- */
 

@@ -1,0 +1,192 @@
+/*
+ * dmafile.c - files of guest memory: who shares one, and how its bytes are reached.
+ *
+ * A file that is sealed against shrinking (a memfd with F_SEAL_SHRINK, as QEMU makes them) is mapped
+ * once, whole, and copied with memcpy: its owner cannot take bytes away from under us. Any other is
+ * copied with pread and pwrite, so that truncation gives an error and not a SIGBUS. A sealed file on
+ * hugetlbfs is mapped because it has no pwrite, but a page punched out of it may be missing when the
+ * pool is empty: process_vm_readv and its sister on ourselves answer that with an error too.
+ */
+#include "dmafile.h"
+
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+/* Maps the whole file if its size can only grow; without a mapping all works, but slower. */
+static void map_sealed(struct wb_file *file, uint64_t size)
+{
+    int seals = fcntl(file->fd, F_GET_SEALS);
+    int rights = file->mode == O_RDWR ? PROT_READ | PROT_WRITE : PROT_READ;
+    struct statfs system;
+    void *bytes;
+
+    if (seals < 0 || !(seals & F_SEAL_SHRINK) || size > SIZE_MAX || fstatfs(file->fd, &system))
+        return;
+    bytes = mmap(NULL, (size_t)size, rights, MAP_SHARED, file->fd, 0);
+    if (bytes == MAP_FAILED)
+        return;
+    file->bytes = bytes;
+    file->mapped = size;
+    file->huge = system.f_type == HUGETLBFS_MAGIC;
+}
+
+int wb_file_check(const wb_dma_range *range, int fd, struct stat *status, int *mode)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0 || fstat(fd, status))
+        return -EINVAL;
+    *mode = flags & O_ACCMODE;
+    /* O_APPEND would make pwrite ignore the address. */
+    if (!S_ISREG(status->st_mode) || flags & (O_APPEND | O_PATH) || *mode == O_WRONLY)
+        return -EINVAL;
+    if (range->flags & WB_DMA_WRITABLE && *mode != O_RDWR)
+        return -EINVAL;
+    if (range->offset > INT64_MAX || range->size > INT64_MAX - range->offset
+        || (uint64_t)status->st_size < range->offset + range->size)
+        return -EINVAL;
+    return 0;
+}
+
+int wb_file_is(const struct wb_file *file, const struct stat *status, int mode)
+{
+    return file->device == status->st_dev && file->inode == status->st_ino && file->mode == mode;
+}
+
+/* A file that grew since it was mapped is mapped again beside the old mapping, which copies may use. */
+static struct wb_file *known_locked(wb_device *device, const struct stat *status, int mode, uint64_t end)
+{
+    struct wb_file *file;
+
+    for (file = device->files; file; file = file->next)
+        if (wb_file_is(file, status, mode) && (file->private || !file->bytes || end <= file->mapped))
+            break;
+    return file;
+}
+
+int wb_file_use_locked(wb_device *device, const struct stat *status, int mode, int fd, uint64_t end,
+                       struct wb_file **used)
+{
+    struct wb_file *file = known_locked(device, status, mode, end);
+
+    if (file) {
+        close(fd);
+    } else {
+        file = malloc(sizeof *file);
+        if (!file)
+            return -ENOMEM;
+        *file = (struct wb_file){
+            .next = device->files, .device = status->st_dev, .inode = status->st_ino, .fd = fd, .mode = mode,
+        };
+        map_sealed(file, (uint64_t)status->st_size);
+        device->files = file;
+    }
+    file->users++;
+    *used = file;
+    return 0;
+}
+
+/* A private file is remembered until the client goes: it may be mapped again at any time. */
+void wb_file_drop_locked(wb_device *device, struct wb_file *file, struct wb_file **dead)
+{
+    struct wb_file **link = &device->files;
+
+    if (!file || --file->users || file->private)
+        return;
+    while (*link != file)
+        link = &(*link)->next;
+    *link = file->next;
+    file->next = *dead;
+    *dead = file;
+}
+
+void wb_file_forget_locked(wb_device *device, struct wb_file **dead)
+{
+    for (struct wb_file *file = device->files, *next; file; file = next) {
+        next = file->next;
+        if (file->private && !file->users) {
+            file->private = 0;
+            file->users = 1;
+            wb_file_drop_locked(device, file, dead);
+        }
+    }
+}
+
+void wb_file_free(struct wb_file *dead)
+{
+    while (dead) {
+        struct wb_file *next = dead->next;
+
+        if (dead->bytes)
+            munmap(dead->bytes, (size_t)dead->mapped);
+        close(dead->fd);
+        free(dead);
+        dead = next;
+    }
+}
+
+/* ---- copies ---- */
+
+enum { PIECE = 1 << 30 };       /* no system call moves more than 2 GiB */
+
+/* Moves bytes of the file that are there; never makes the file longer. */
+static int copy_unmapped(int fd, uint64_t offset, uint8_t *to, const uint8_t *from, uint64_t size)
+{
+    struct stat status;
+
+    if (fstat(fd, &status) || (uint64_t)status.st_size < offset + size)
+        return -EIO;
+    while (size) {
+        size_t piece = size < PIECE ? size : PIECE;
+        ssize_t n = to ? pread(fd, to, piece, (off_t)offset) : pwrite(fd, from, piece, (off_t)offset);
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return -EIO;
+        if (to)
+            to += n;
+        else
+            from += n;
+        offset += (uint64_t)n;
+        size -= (uint64_t)n;
+    }
+    return 0;
+}
+
+static int copy_huge(uint8_t *guest, uint8_t *to, const uint8_t *from, uint64_t size)
+{
+    uint8_t *own = to ? to : (uint8_t *)(uintptr_t)from;
+
+    while (size) {
+        size_t piece = size < PIECE ? size : PIECE;
+        struct iovec ours = {own, piece}, theirs = {guest, piece};
+        ssize_t n = to ? process_vm_readv(getpid(), &ours, 1, &theirs, 1, 0)
+                       : process_vm_writev(getpid(), &ours, 1, &theirs, 1, 0);
+
+        if (n <= 0)
+            return -EIO;
+        own += n;
+        guest += n;
+        size -= (uint64_t)n;
+    }
+    return 0;
+}
+
+int wb_file_copy(const struct wb_file *file, uint64_t offset, uint8_t *to, const uint8_t *from, uint64_t size)
+{
+    if (!file->bytes)
+        return copy_unmapped(file->fd, offset, to, from, size);
+    if (file->huge)
+        return copy_huge(file->bytes + offset, to, from, size);
+    if (to)
+        memcpy(to, file->bytes + offset, size);
+    else
+        memcpy(file->bytes + offset, from, size);
+    return 0;
+}
