@@ -21,7 +21,7 @@ PRIVATE = (
 )
 
 SAMPLE = 4096  # bytes compared at a place
-PLACES = 8  # of a range
+PLACES = 32  # of a range
 TRIES = 3  # at a place: the guest may write between two looks
 
 Reader = Callable[[int, int], bytes]

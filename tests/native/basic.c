@@ -93,6 +93,34 @@ static void test_memory(void)
     wb_device_free(device);
 }
 
+/* Sealed memory: mapped, mapped again when it grew, copied over itself, gathered, given back. */
+static void test_mapped_memory(void)
+{
+    struct stub stub;
+    wb_device *device = make_device(&stub);
+    wb_dma_range range = {.size = 0x2000, .flags = WB_DMA_READABLE | WB_DMA_WRITABLE};
+    wb_dma_span spans[] = {{0x1ffe, 4}, {0, 0}, {0x3ffd, 3}, {UINT64_MAX, 2}};
+    uint8_t bytes[0x4000], back[0x4000];
+    int file = sealed_file(0x2000);
+
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i * 7 >> 3);
+    CHECK(!wb_dma_map(device, &range, dup(file)));
+    CHECK(!ftruncate(file, 0x4000));
+    range.iova = range.offset = 0x2000;
+    CHECK(!wb_dma_map(device, &range, dup(file)));
+    CHECK(wb_dma_list(device, &range, 1) == 2 && range.flags & WB_DMA_MAPPED);
+    CHECK(!wb_dma_write(device, 0, bytes, sizeof bytes, WB_DEVICE));
+    CHECK(!wb_dma_copy(device, 0x123, 0, 0x3000, WB_DEVICE));
+    CHECK(!wb_dma_read(device, 0x123, back, 0x3000, WB_DEVICE) && !memcmp(back, bytes, 0x3000));
+    CHECK(!wb_dma_gather(device, spans, 3, back, WB_DEVICE) && back[6] == bytes[0x3fff]);
+    CHECK(wb_dma_gather(device, spans, 4, back, WB_DEVICE) == -EFAULT);
+    CHECK(!wb_dma_distrust(device, 0) && wb_dma_read(device, 0, back, 1, WB_DEVICE) == -ENOTCONN);
+    CHECK(!wb_dma_unmap(device, 0, 0x2000, 0));
+    close(file);
+    wb_device_free(device);                     /* a mapping and a private file are left to it */
+}
+
 /* ---- random bytes ---- */
 
 static uint64_t random_state = 88172645463325252u;
@@ -119,8 +147,9 @@ static void *serve(void *context)
 static size_t random_message(uint8_t *message)
 {
     const uint16_t commands[] = {1, 2, 3, 8, 9, 10, 15, 9, 10, 13, 99};
+    const uint32_t kinds[] = {0x10, 0x10, 0x10, 0x10, 0x10, 0, 1, 0x21};
     uint32_t size = 16 + random_number(80);
-    struct wire_header header = {1, commands[random_number(11)], size, random_number(8) ? 0x10 : 0, 0};
+    struct wire_header header = {1, commands[random_number(11)], size, kinds[random_number(8)], 0};
     uint32_t words[20];
 
     for (int i = 0; i < 20; i++)
@@ -141,7 +170,7 @@ static size_t random_message(uint8_t *message)
 
 static void converse_randomly(wb_device *device, int messages)
 {
-    int pair[2], file = memory_file(0x4000);
+    int pair[2], file = random_number(2) ? memory_file(0x4000) : sealed_file(0x4000);
     uint8_t message[256], drain[4096];
     void *arguments[2] = {device, &pair[1]};
     pthread_t thread;
@@ -207,6 +236,7 @@ int main(void)
     test_ring_wraps();
     test_places_are_checked();
     test_memory();
+    test_mapped_memory();
     test_random_conversations();
     return 0;
 }

@@ -6,6 +6,7 @@
 #include "wb.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,9 +162,17 @@ static inline uint32_t ask(int socket, uint16_t command, const void *payload, ui
 
 static inline int memory_file(size_t size)
 {
-    int fd = memfd_create("guest", MFD_CLOEXEC);
+    int fd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
 
     CHECK(fd >= 0 && !ftruncate(fd, (off_t)size));
+    return fd;
+}
+
+static inline int sealed_file(size_t size)
+{
+    int fd = memory_file(size);
+
+    CHECK(!fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK));
     return fd;
 }
 

@@ -199,7 +199,7 @@ static void leave_part(wb_device *device, const struct part *part)
 static int move(wb_device *device, const struct copy *copy, uint64_t iova, uint8_t *to, const uint8_t *from,
                 uint64_t size)
 {
-    struct part part;
+    struct part part = {0};
 
     for (uint64_t done = 0; done < size; done += part.size) {
         uint8_t *into = to ? to + done : NULL;
@@ -319,6 +319,14 @@ static int bounce(wb_device *device, const struct copy *read, const struct copy 
     return 0;
 }
 
+/* Takes the pins of an open copy away: its parts are looked up when their turn comes. */
+static void unpin_locked(wb_device *device, struct copy *copy)
+{
+    close_locked(device, copy);
+    copy->far = 1;
+    copy->only = NULL;
+}
+
 static int open_both(wb_device *device, struct copy *read, struct copy *write)
 {
     const struct copy *failed = read;
@@ -334,6 +342,8 @@ static int open_both(wb_device *device, struct copy *read, struct copy *write)
     }
     if (result)
         log_locked(device, failed, result);
+    else if (read->far != write->far)
+        unpin_locked(device, read->far ? write : read);
     wb_unlock(device);
     return result;
 }
