@@ -214,7 +214,7 @@ def test_what_is_mapped_of_guest_memory_is_shown(device: wb.Device, look: Look) 
     with device.connect() as guest:
         guest.memory.write(0xFFFFC, b"last")
         guest.memory.map(0x102000, 0x1000)
-        guest.memory.map(0x103000, 0x1000, shared_fd=False)
+        guest.memory.map(0x103000, 0x1000, shared=False)
         guest.memory.write(0x102000, b"next")
         poll = look.feed("memory", space="iova", start="0xffff0", length=0x3FF0)
         part = poll()

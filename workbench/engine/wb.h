@@ -11,10 +11,9 @@
  *
  * Locks. One mutex a device, taken inside every wb_ function that touches shared state and held
  * for straight-line code only: never while upcalling, never while sending, never while copying
- * guest memory. (Exceptions: a client's eventfd is polled and written under it, and a page of mapped
- * memory copied.) A second mutex is
- * held while a message goes out, so that two never mix on the socket; it is taken before the first.
- * So every function may be called from any thread, hooks included.
+ * guest memory. (Exceptions: a client's eventfd is polled and written under it, and up to a page of
+ * mapped memory copied.) A second mutex is held while a message goes out, so that two never mix on the
+ * socket; it is taken before the first. So every function may be called from any thread, hooks included.
  *
  * Results. 0 or a non-negative answer on success, a negative errno on failure.
  *
