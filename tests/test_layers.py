@@ -61,6 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "number": set(),
     "unseen": set(),
+    "stream": set(),
     "watch": {"engine"},
     "region": {"engine", "errors", "hooks", "pages", "registers", "watch"},
     "handles": {"engine", "fields", "hook", "number", "region", "registers", "unseen", "watch"},

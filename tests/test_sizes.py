@@ -56,7 +56,21 @@ def test_files_and_functions_stay_under_what_the_plan_refuses() -> None:
     assert refused == []
 
 
+#: Lines a sample device may have; docstrings do not count. A student reads it in one sitting.
+SAMPLES = {"gpio_pci_idio_16.py": 70, "uart_16550.py": 150}
+
+
+def lines_without_docstrings(path: Path) -> int:
+    text = path.read_text()
+    nodes = [
+        n for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Module | ast.ClassDef | ast.FunctionDef)
+    ]
+    strings = [n.body[0] for n in nodes if ast.get_docstring(n, clean=False) is not None]
+    return len(text.splitlines()) - sum((one.end_lineno or 0) - one.lineno + 1 for one in strings)
+
+
 def test_a_sample_device_can_be_read_in_one_sitting() -> None:
-    long = {path.name: len(path.read_text().splitlines()) for path in sources("devices/*.py")}
-    assert {name: lines for name, lines in long.items() if lines > 150} == {}
-    assert long["gpio_pci_idio_16.py"] < 100
+    samples = [path for path in sources("devices/*.py") if path.name != "__init__.py"]
+    lines = {path.name: lines_without_docstrings(path) for path in samples}
+    print(lines)
+    assert {name: n for name, n in lines.items() if n > SAMPLES.get(name, 120)} == {}

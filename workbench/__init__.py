@@ -22,6 +22,7 @@ from .log import AccessLog
 from .pci import PciId
 from .registers import Bar, Field, Register
 from .server import Server
+from .stream import ByteStream
 from .vm import VM, doctor
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Access",
     "AccessLog",
     "Bar",
+    "ByteStream",
     "Capability",
     "Client",
     "DescriptionError",

@@ -303,7 +303,7 @@ class Hooks:
         return True
 
     def event(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
-        """Run ``on_reset``, ``on_attach`` or ``on_detach`` as a hook: one at a time, never raising."""
+        """Run ``on_reset``, or what the outside makes a device do, as a hook: one by one, never raising."""
         with self._here():
             try:
                 function(*arguments)
