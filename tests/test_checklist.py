@@ -136,9 +136,9 @@ CHECKLIST: dict[str, dict[str, tuple[str, ...] | str]] = {
             "message_dma::a_descriptor_that_is_no_memory_is_refused",
             "message_dma::a_read_only_file_may_be_mapped_read_only",
         ),
-        "without a file the range is taken, and not reached": (
+        "without a file the range is taken, and reached by messages": (
             "message_dma::maps_without_a_file_and_read_only_maps_are_taken",
-            "engine_dma::permissions_and_ranges_without_a_file",
+            "engine_peer::a_read_is_a_message_and_a_record",
         ),
         "a file that is truncated behind its mapping fails the copy, and does not end the process": (
             "message_dma::a_file_truncated_behind_its_mapping_fails_the_copy_and_nothing_else",
@@ -283,7 +283,24 @@ CHECKLIST: dict[str, dict[str, tuple[str, ...] | str]] = {
             "engine_dma::permissions_and_ranges_without_a_file",
             "engine_dma::bus_master_gates_every_copy",
         ),
-        "DMA_READ and DMA_WRITE messages": LATER,
+        "DMA_READ and DMA_WRITE are as long as the client takes, and QEMU answers": (
+            "engine_peer::a_mebibyte_goes_in_chunks",
+            "engine_peer::chunks_are_no_longer_than_the_client_takes",
+        ),
+        "ids are the sender's own, and both sides may ask at once": (
+            "engine_peer::the_guest_is_served_while_the_server_waits_for_it",
+            "engine_peer::two_threads_may_ask_at_once_and_answers_may_come_in_any_order",
+        ),
+        "Error replies, missing, late and malformed ones": (
+            "engine_peer::a_refusal_is_an_error_and_a_record",
+            "engine_peer::a_missing_answer_is_waited_for_so_long_and_a_late_one_is_dropped",
+            "engine_peer::a_malformed_answer_is_an_error_of_that_copy",
+            "engine_server::an_answer_that_nobody_waits_for_is_dropped",
+        ),
+        "nothing is asked while the client waits for us": (
+            "engine_peer::the_serving_thread_is_refused_at_once",
+            "engine_peer::an_unmap_does_not_wait_for_answers_and_ends_the_copy",
+        ),
         "the same two from a client are refused": (
             "message_reset::what_is_not_served_is_refused_and_the_guest_goes_on",
         ),
