@@ -179,10 +179,13 @@ CHECKLIST: dict[str, dict[str, tuple[str, ...] | str]] = {
         "GET_REGION_INFO: capabilities that do not fit are announced, not cut": (
             "session::region_capabilities_that_do_not_fit_are_announced_not_truncated",
             "message_infos::the_reply_is_never_longer_than_asked",
+            "mapped::the_file_comes_with_each_full_answer_and_not_without_the_areas",
         ),
         "GET_REGION_IO_FDS: flags, count, absent regions are refused; an empty list is an answer": (
             "message_infos::a_bad_request_for_eventfds_is_refused",
             "message_infos::no_region_has_eventfds_of_its_own",
+            "doorbells::a_bad_request_is_refused",
+            "doorbells::a_reply_that_does_not_fit_is_announced_without_descriptors",
         ),
         "GET_IRQ_INFO: short or no such index is refused": (
             "message_infos::a_bad_irq_request_is_refused",

@@ -99,6 +99,13 @@ def test_the_reply_is_laid_out_as_specified(driver):
     assert len(fds) == 1
 
 
+def test_the_trace_shows_what_may_be_signalled(queues):
+    queues.serve(trace=True)
+    with queues.connect() as guest, bells(guest.bar0):
+        (reply,) = [one for one in queues.server.trace if one.from_server and one.nfds]
+    assert "eventfds=0x800+0x2,0x1000+0x4,0x1004+0x4,0x1008+0x4,0x100c+0x4 +5 fds" in str(reply)
+
+
 def test_a_signal_is_a_write_of_the_guest(queues, driver):
     with bells(driver.bar0) as found:
         found[0x800].ring()

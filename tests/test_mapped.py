@@ -16,6 +16,11 @@ from workbench import protocol
 from workbench.engine import lib
 from workbench.protocol import REGION_INFO, Command, RegionFlag
 from workbench.takeover import layout_changes
+from workbench.views.feeds import Source
+from workbench.views.feeds.registers import ENTRY, RegistersFeed
+from workbench.views.history import History
+from workbench.views.layout import layout_of
+from workbench.views.table import RegisterTable
 
 PAGE = 4096
 
@@ -349,3 +354,16 @@ def test_a_bar_smaller_than_a_page_can_be_mapped():
         mapped[8:16] = b"12345678"
         assert guest.bar0.read64(8) == int.from_bytes(b"12345678", "little")
         assert bytes(device.bar0.memory) == bytes(8) + b"12345678"
+
+
+def test_the_panel_says_who_answers_mapped_registers(screen):
+    table = RegisterTable(screen)
+    part = RegistersFeed({"block": "bar1"}).poll(Source(screen, table, History(table), 1.0))
+    entries = np.frombuffer(part.buffers[0], ENTRY)
+    names = {number: name for name, number in table.numbers.items()}
+    answers = {
+        names[int(number)]: int(who)
+        for number, who in zip(*(entries[key] for key in ("number", "answers")), strict=True)
+    }
+    assert answers == {"bar1.CTRL": 0, "bar1.STATUS": 0, **{f"bar1.COUNT[{n}]": 3 for n in range(4)}}
+    assert layout_of(screen, table, 1)["blocks"][0]["kind"] == "32-bit memory, mapped"

@@ -16,6 +16,7 @@ from .protocol import (
     DMA_UNMAP,
     FEATURE,
     HEADER,
+    IO_EVENTFD,
     IO_FDS,
     IRQ_INFO,
     IRQ_SET,
@@ -192,7 +193,12 @@ def _region_info(payload: bytes, reply: bool, odd: list[str]) -> Fields:
 def _io_fds(payload: bytes, reply: bool, odd: list[str]) -> Fields:
     argsz, flags, index, count = _unpack(IO_FDS, payload)
     _argsz(argsz, IO_FDS.size, odd)
-    return {"region": region_name(index), "flags": hex(flags), "count": count}
+    fields: Fields = {"region": region_name(index), "flags": hex(flags), "count": count}
+    entries = range(IO_FDS.size, len(payload) - IO_EVENTFD.size + 1, IO_EVENTFD.size) if reply else ()
+    if entries:
+        found = [IO_EVENTFD.unpack_from(payload, at) for at in entries]
+        fields["eventfds"] = [f"{at:#x}+{size:#x}" for at, size, *_ in found]
+    return fields
 
 
 def _irq_info(payload: bytes, reply: bool, odd: list[str]) -> Fields:
