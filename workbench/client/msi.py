@@ -76,10 +76,10 @@ class Msix(_Kind):
         self._control(at, control | MSIX_ENABLE | MASK_ALL)
         guest.set_irqs(IrqSet.DATA_EVENTFD | IrqSet.TRIGGER, self.index, 0, 1)  # as QEMU: none armed yet
         guest.arm_new(self.index, vectors)
+        table, start = self._place(TABLE)
         for vector in range(vectors):
             entry = ADDRESS.to_bytes(8, "little") + (DATA + vector).to_bytes(4, "little") + bytes(4)
-            table, offset = self._entry(vector)
-            table.write(offset, entry)
+            table.write(start + 16 * vector, entry)
         self._control(at, (control | MSIX_ENABLE) & ~MASK_ALL)
         return vectors
 

@@ -9,7 +9,7 @@ const irqView = (() => {
   const MOST_ROWS = 12; // shown without scrolling
   const INTX = 0;
   const HERTZ = 10;
-  const WINDOW = 32; // lines asked for at once, and before and behind those on screen
+  const WINDOW = 16; // lines asked for at once, and before and behind those on screen
   const MOST_LINES = 128; // of one answer
   const NONE = { armed: false, enabled: false, masked: false, asserted: false, pending: false, count: 0, last: 0 };
 
