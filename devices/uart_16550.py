@@ -18,7 +18,7 @@ ENABLES = {"LINE": 4, "DATA": 1, "TIMEOUT": 1, "SENT": 2, "MODEM": 8}
 
 
 class Uart16550(wb.Device):
-    """A serial port. ``tx`` and ``rx`` are named as on the chip: ``tx.readline()``, ``rx.write("ls\\n")``."""
+    """A serial port. As on the chip, tx is what the guest sends and rx what it receives."""
 
     id = wb.PciId(vendor=0x1B36, device=0x0002, class_code=0x070002)
     irq = wb.Interrupts(intx=True)

@@ -153,8 +153,16 @@ SHOWN = {
         "dev.server.pause()": "DONE 1→0",
         "trace=True": "REGION_WRITE at=bar0+0x8",
     },
+    "05-serial-port": {
+        'b"hello': "'hello\\n'\n",
+        "0123456789": "16 in the FIFO, 4 outside: 0123456789abcdefghij",
+        "dev.baud": "DIVISOR=0>\n150 baud",
+        '"defgh"': "3 bytes: ['TIMEOUT']\n8 bytes: ['DATA']\n",
+        "guest.wait_irq()": "1 interrupt, <INTA asserted",
+    },
 }
 SETTLE = """
+import threading
 for thread in threading.enumerate():
     if "software" in thread.name or "blink" in thread.name:
         thread.join(10)
@@ -190,6 +198,16 @@ def test_hooks_are_swapped_under_linux_own_driver() -> None:
         run_course("02-hot-swap", kernel, False)
         assert "qemu" in kernel.ask("print(dev.server.client)")
         kernel.ask("vm.close()")
+
+
+@pytest.mark.vm
+def test_a_shell_of_linux_is_talked_to_through_the_serial_port() -> None:
+    with Kernel(ROOT / "notebooks/05-serial-port.ipynb") as kernel:
+        told = text(kernel.run(kernel.code)[kernel.find("wb.VM(")])
+        assert "→ 42\n" in told
+        assert "uart:16550A" in told
+        assert "→ QUIETLY\n" in told
+        kernel.run([n for n in reversed(kernel.code) if "wb.VM(" not in kernel.notebook.cells[n].source])
 
 
 def test_a_kernel_that_ends_leaves_no_socket(nowhere: dict[str, str]) -> None:
