@@ -24,11 +24,13 @@
         } \
     } while (0)
 
-enum { BAR_SIZE = 3 * 4096 + 20, CONFIG_SIZE = 256, MSIX = 0x40, TABLE = 8192, PBA = TABLE + 8 * 16 };
+enum { BAR_SIZE = 3 * 4096 + 20, CONFIG_SIZE = 256, MSIX = 0x40, TABLE = 8192, PBA = TABLE + 8 * 16,
+       PMCSR = 0x64, CONTROL = 0x78 };
 
 struct stub {
     wb_device *device;
     int hooks, messages;        /* upcalls seen; atomic */
+    uint64_t turn;              /* of the last hook; atomic */
 };
 
 struct wire_header {
@@ -45,6 +47,7 @@ static inline void stub_hook(void *context, wb_access *access)
     CHECK(access->size >= 1 && access->size <= 8);
     /* No lock is held, or this would hang. */
     CHECK(!wb_region_get(stub->device, access->region, WB_VALUE, access->offset, &byte, 1));
+    __atomic_store_n(&stub->turn, wb_turn_now(stub->device), __ATOMIC_RELAXED);
     access->revision = 7;
     access->flags = WB_HOOK_RAN;
 }
@@ -85,7 +88,7 @@ static inline void fill(wb_device *device, uint32_t region, uint32_t plane, uint
  */
 static inline wb_device *make_device(struct stub *stub)
 {
-    wb_upcalls upcalls = {stub, stub_hook, stub_message, stub_trace};
+    wb_upcalls upcalls = {stub, stub_hook, stub_message, stub_trace, NULL};
     const wb_irq_places places = {.msix = MSIX, .table = TABLE, .pba = PBA};
     const uint32_t planes[] = {WB_READABLE, WB_WRITABLE, WB_ACCEPT, WB_KNOWN};
     wb_device *device = wb_device_new(&upcalls, 256);
@@ -100,12 +103,16 @@ static inline wb_device *make_device(struct stub *stub)
         fill(device, WB_BAR0, planes[i], 8192, 0xff, BAR_SIZE - 8192);
         fill(device, WB_CONFIG, planes[i], 4, 0xff, 2);
         fill(device, WB_CONFIG, planes[i], MSIX + 2, 0xff, 2);
+        fill(device, WB_CONFIG, planes[i], PMCSR, 3, 1);
+        fill(device, WB_CONFIG, planes[i], CONTROL, 0xff, 2);
     }
     fill(device, WB_CONFIG, WB_READABLE, 0, 0xff, CONFIG_SIZE);
     CHECK(!wb_region_hook(device, WB_BAR0, 0, 16, WB_HOOK_READ | WB_HOOK_WRITE, 1));
     CHECK(!wb_irq_add(device, WB_INTX, 1));
     CHECK(!wb_irq_add(device, WB_MSIX, 8));
     CHECK(!wb_irq_place(device, &places));
+    fill(device, WB_BAR0, WB_STICKY, 8192, 0x55, 64);
+    CHECK(!wb_function_add(device, PMCSR, CONTROL));
     fill(device, WB_CONFIG, WB_VALUE, 4, 4, 1);     /* bus master on */
     return device;
 }

@@ -105,7 +105,7 @@ int main(void)
     wb_watch_counts counts;
     uint32_t *mine;
 
-    upcalls = (wb_upcalls){&stub, stub_hook, stub_message, stub_trace};
+    upcalls = (wb_upcalls){&stub, stub_hook, stub_message, stub_trace, NULL};
     stub.device = device = wb_device_new(&upcalls, 256);
     CHECK(!wb_region_add(device, WB_BAR0, SIZE, WB_REGION_READ | WB_REGION_WRITE));
     check_refusals();

@@ -1,7 +1,8 @@
-/* threads.c - everything at once: a client, the loop, and threads that trigger, poke, reset and copy. */
+/* threads.c - everything at once: a client, the loop, and threads that trigger, poke, reset, copy and wait. */
 #include "harness.h"
 
 static wb_device *device;
+static struct stub stub;
 static int pair[2];
 static int over;                /* atomic: the client has finished */
 
@@ -66,7 +67,7 @@ static void *watch(void *unused)
 
 static void *copy(void *unused)
 {
-    static const int allowed[] = {0, -EFAULT, -EACCES, -EIO};
+    static const int allowed[] = {0, -EFAULT, -EACCES, -EIO, -EHOSTDOWN};
     uint8_t bytes[3 * 4096];
 
     memset(bytes, 1, sizeof bytes);
@@ -75,10 +76,17 @@ static void *copy(void *unused)
         int read = wb_dma_read(device, 0x10800, bytes, 4096, WB_DEVICE);
         int known = 0;
 
-        for (unsigned i = 0; i < 4; i++)
+        for (unsigned i = 0; i < sizeof allowed / sizeof *allowed; i++)
             known |= (written == allowed[i]) | (read == allowed[i]) << 1;
         CHECK(known == 3);
     }
+    return unused;
+}
+
+static void *await(void *unused)
+{
+    while (running())
+        wb_turn_wait(device, __atomic_load_n(&stub.turn, __ATOMIC_RELAXED));
     return unused;
 }
 
@@ -143,21 +151,39 @@ static void use_regions(unsigned round)
     CHECK(!ask(pair[0], 10, &access, size + 2, NULL, 0));
 }
 
+/* Sleep, be read, wake up, which resets; now and then a function-level reset. */
+static void use_power(unsigned round)
+{
+    struct { uint64_t offset; uint32_t region, count; uint8_t data[2]; } access = {PMCSR, WB_CONFIG, 1, {3, 0}};
+    const uint32_t size = 16;
+
+    CHECK(!ask(pair[0], 10, &access, size + 1, NULL, 0));
+    use_regions(round);
+    access.data[0] = 0;
+    CHECK(!ask(pair[0], 10, &access, size + 1, NULL, 0));
+    if (round % 3)
+        return;
+    access.offset = CONTROL;
+    access.count = 2;
+    access.data[1] = 0x80;
+    CHECK(!ask(pair[0], 10, &access, size + 2, NULL, 0));
+}
+
 int main(int count, char **arguments)
 {
-    void *(*const bodies[])(void *) = {serve, interrupt, touch, watch, copy};
+    void *(*const bodies[])(void *) = {serve, interrupt, touch, watch, copy, await};
     unsigned rounds = count > 1 ? (unsigned)atoi(arguments[1]) : 200;
-    pthread_t threads[5];
-    struct stub stub;
+    pthread_t threads[6];
     int file = memory_file(3 * 4096);
 
     device = make_device(&stub);
     CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < 6; i++)
         CHECK(!pthread_create(&threads[i], NULL, bodies[i], NULL));
     CHECK(!ask(pair[0], 1, "\0\0\0", 4, NULL, 0));
     for (unsigned i = 0; i < rounds; i++) {
         use_regions(i);
+        use_power(i);
         use_interrupts(i);
         use_messages(i);
         map_and_unmap(file, i % 4 == 0);
@@ -165,7 +191,7 @@ int main(int count, char **arguments)
     shutdown(pair[0], SHUT_RDWR);
     CHECK(!pthread_join(threads[0], NULL));
     __atomic_store_n(&over, 1, __ATOMIC_RELAXED);
-    for (int i = 1; i < 5; i++)
+    for (int i = 1; i < 6; i++)
         CHECK(!pthread_join(threads[i], NULL));
     CHECK(!wb_dma_list(device, NULL, 0) && stub.hooks > 0);
     close(pair[0]);

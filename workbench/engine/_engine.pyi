@@ -71,6 +71,7 @@ class _Lib:
     WB_RS: int
     WB_ACCEPT: int
     WB_KNOWN: int
+    WB_STICKY: int
     WB_HOOKS: int
     WB_PLANES: int
     WB_HOOK_READ: int
@@ -103,8 +104,12 @@ class _Lib:
     WB_REFUSED: int
     WB_SIGNALLED: int
     WB_MORE: int
+    WB_ASLEEP: int
     WB_RESET_DEVICE: int
     WB_RESET_NOTEBOOK: int
+    WB_RESET_FLR: int
+    WB_RESET_D3HOT: int
+    WB_RESET_DETACH: int
     WB_IRQ_ANY: int
     WB_IRQ_DELIVERED: int
     WB_IRQ_PENDING: int
@@ -122,6 +127,7 @@ class _Lib:
     def wb_device_new(self, upcalls: CData, log_capacity: int) -> CData: ...
     def wb_device_free(self, device: CData) -> None: ...
     def wb_device_reset(self, device: CData, kind: int) -> None: ...
+    def wb_function_add(self, device: CData, pmcsr: int, device_control: int) -> int: ...
     def wb_region_add(self, device: CData, region: int, size: int, flags: int) -> int: ...
     def wb_region_set(
         self, device: CData, region: int, plane: int, offset: int, data: CData, size: int
@@ -197,12 +203,15 @@ class _Lib:
     def wb_gate_step(self, device: CData, accesses: int) -> None: ...
     def wb_gate_waiting(self, device: CData) -> int: ...
     def wb_gate_abandon(self, device: CData, on: int) -> None: ...
+    def wb_turn_now(self, device: CData) -> int: ...
+    def wb_turn_wait(self, device: CData, turn: int) -> None: ...
     def wb_serve(self, device: CData, socket: int) -> int: ...
     def wb_serve_accept(self, device: CData, max_transfer: int, write_multiple: int) -> None: ...
     def wb_serve_trace(self, device: CData, on: int) -> None: ...
     wb_python_hook: CData
     wb_python_message: CData
     wb_python_trace: CData
+    wb_python_reset: CData
 
 ffi: _FFI
 lib: _Lib

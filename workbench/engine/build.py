@@ -17,6 +17,7 @@ TRAMPOLINES = """
 extern "Python" void wb_python_hook(void *, wb_access *);
 extern "Python" int wb_python_message(void *, wb_message *);
 extern "Python" void wb_python_trace(void *, int, const uint8_t *, uint32_t, uint32_t);
+extern "Python" int wb_python_reset(void *, uint32_t);
 """
 
 

@@ -21,7 +21,8 @@ static int init_conditions(wb_device *device)
              || pthread_cond_init(&device->answered, &attributes)
              || pthread_cond_init(&device->logged, &attributes)
              || pthread_cond_init(&device->left, &attributes)
-             || pthread_cond_init(&device->gate, &attributes);
+             || pthread_cond_init(&device->gate, &attributes)
+             || pthread_cond_init(&device->turned, &attributes);
     pthread_condattr_destroy(&attributes);
     return failed ? -ENOMEM : 0;
 }
@@ -71,8 +72,9 @@ void wb_device_free(wb_device *device)
         wb_region_free(&device->regions[i]);
     pthread_cond_destroy(&device->left);
     pthread_cond_destroy(&device->gate);
-    pthread_cond_destroy(&device->logged);
     pthread_cond_destroy(&device->answered);
+    pthread_cond_destroy(&device->logged);
+    pthread_cond_destroy(&device->turned);
     pthread_mutex_destroy(&device->sending);
     pthread_mutex_destroy(&device->lock);
     free(device->ring);
@@ -127,13 +129,15 @@ void wb_region_free(struct wb_region *region)
 
 void wb_device_reset(wb_device *device, uint32_t kind)
 {
-    uint8_t origin = kind == WB_RESET_DEVICE ? WB_GUEST : WB_NOTEBOOK;
+    uint8_t origin = kind == WB_RESET_NOTEBOOK ? WB_NOTEBOOK : WB_GUEST;
+    int power_cycle = kind == WB_RESET_NOTEBOOK || kind == WB_RESET_DETACH;
 
     wb_lock(device);
     wb_irq_reset_locked(device);
     for (unsigned i = 0; i < WB_REGIONS; i++)
         if (device->regions[i].planes)
-            wb_region_reset_locked(device, &device->regions[i]);
+            wb_region_reset_locked(device, &device->regions[i], power_cycle);
+    wb_function_config_locked(device, 0, UINT32_MAX, 0);
     wb_msi_refresh_locked(device);
     wb_irq_config_locked(device);
     wb_event_locked(device, WB_KIND_RESET, origin, 0, kind);

@@ -89,6 +89,8 @@ static int open_locked(wb_device *device, struct copy *copy)
 {
     int result;
 
+    if (copy->access && wb_asleep(device))
+        return -EHOSTDOWN;
     if (copy->access && !(wb_command_locked(device, WB_PCI_COMMAND_MASTER) & WB_PCI_COMMAND_MASTER))
         return -EACCES;
     for (; copy->at < copy->count; copy->at++) {

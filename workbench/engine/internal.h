@@ -91,6 +91,13 @@ struct wb_device {
     uint64_t sources[WB_MAX_VECTORS / 64];      /* a bit each that is up */
     uint32_t up;                /* how many are: INTx is asserted */
 
+    uint8_t power;              /* function.c: 0 is D0, 3 D3hot; read without the lock */
+    uint32_t pmcsr, device_control;         /* where they are in config space; 0: nowhere */
+
+    uint64_t turn;              /* turn.c: odd while a request is being answered */
+    uint32_t turn_waiters;
+    pthread_cond_t turned;
+
     struct wb_range **ranges;   /* dma.c: by IOVA */
     uint32_t range_count, range_room;
     struct wb_file *files;
@@ -139,7 +146,8 @@ int wb_request_run(wb_device *device, struct wb_request *request);
 void wb_log_add_locked(wb_device *device, wb_record *record);
 
 /* region.c */
-void wb_region_reset_locked(wb_device *device, struct wb_region *region);   /* drops the lock now and then */
+/* Drops the lock now and then. power_cycle: sticky bits too. */
+void wb_region_reset_locked(wb_device *device, struct wb_region *region, int power_cycle);
 void wb_region_free(struct wb_region *region);
 int wb_region_signal(wb_device *device, const struct wb_doorbell *doorbell);    /* the write it stands for */
 
@@ -180,6 +188,15 @@ void wb_msi_refresh_locked(wb_device *device);
 void wb_msi_forget_locked(wb_device *device, uint32_t index, uint32_t number);      /* pending, and what the table said */
 void wb_msi_touch_locked(wb_device *device, const struct wb_region *region, uint64_t offset, uint64_t size,
                          int by_rules);
+
+/* function.c */
+/* Config bytes changed; write: by the rules. Returns the enum wb_reset that is due when all is done, or 0. */
+uint32_t wb_function_config_locked(wb_device *device, uint64_t offset, uint64_t size, int write);
+void wb_function_reset(wb_device *device, uint32_t kind);
+
+/* turn.c */
+void wb_turn_begin(wb_device *device);          /* a request is being answered */
+void wb_turn_end(wb_device *device);            /* its reply was sent */
 
 /* gate.c */
 void wb_gate_wait(wb_device *device);           /* returns when an access of the guest may go on */
@@ -286,6 +303,12 @@ static inline void wb_bits_show(struct wb_region *region, uint64_t offset, uint8
         return;
     *byte = shown;
     region->programmed[offset / WB_PAGE / 64] |= UINT64_C(1) << (offset / WB_PAGE % 64);
+}
+
+/* In D1 to D3hot: nothing but config space answers, no interrupts, no DMA. */
+static inline int wb_asleep(const wb_device *device)
+{
+    return __atomic_load_n(&device->power, __ATOMIC_RELAXED);
 }
 
 /* The COMMAND register, or `absent` for a device without config space. */

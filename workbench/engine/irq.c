@@ -99,7 +99,7 @@ static int settle_intx_locked(wb_device *device)
 
     if (!intx || (intx->fd < 0 && !(messages && device->accepted)))
         return WB_IRQ_NOBODY;
-    if (messages || wb_command_locked(device, 0) & WB_PCI_COMMAND_NO_INTX)
+    if (messages || wb_asleep(device) || wb_command_locked(device, 0) & WB_PCI_COMMAND_NO_INTX)
         return WB_IRQ_DISABLED;
     if (intx->masked)
         return WB_IRQ_MASKED;

@@ -123,6 +123,8 @@ int wb_msi_trigger_locked(wb_device *device, uint32_t index, uint32_t number)
         if (!masked && index == WB_MSI)         /* MSI is armed as a whole: nobody is going to come */
             return WB_IRQ_NOBODY;
     } else if (!masked) {
+        if (wb_asleep(device))
+            return WB_IRQ_DISABLED;
         wb_vector_signal_locked(vector);
         return WB_IRQ_DELIVERED;
     }
@@ -139,7 +141,7 @@ void wb_msi_settle_locked(wb_device *device, uint32_t index, uint32_t number)
     if (vector->fd < 0) {
         if (!wb_msi_enabled_locked(device, index) || !device->accepted)
             keep_locked(device, index, number, 0);
-    } else if (!wb_msi_masked_locked(device, index, number)) {
+    } else if (!wb_msi_masked_locked(device, index, number) && !wb_asleep(device)) {
         keep_locked(device, index, number, 0);
         wb_vector_signal_locked(vector);
         wb_event_locked(device, WB_KIND_IRQ, WB_GUEST, (uint64_t)index << 16 | number, WB_IRQ_DELIVERED);

@@ -23,6 +23,7 @@ struct access {
     struct wb_region *region;
     wb_record record;
     int known;                  /* some byte is covered by a register */
+    uint32_t due;               /* a reset to do afterwards, enum wb_reset; 0: none */
 };
 
 /* ---- planes ---- */
@@ -89,13 +90,20 @@ static int find_region(wb_device *device, uint32_t index, uint64_t offset, uint6
     return 0;
 }
 
-/* Registers of interrupts: the line may have to move, a message may have to go. */
-static inline void touch_irq_locked(struct access *access, uint64_t offset, uint64_t size)
+/* Registers of interrupts, of power and resets: they act when they are touched. */
+static inline void touch_control_locked(struct access *access, uint64_t offset, uint64_t size)
 {
     const struct wb_region *region = access->region;
+    int by_rules = access->record.kind == WB_KIND_WRITE;
+    uint32_t due;
 
     if (offset < region->irq_end && offset + size > region->irq_start)
-        wb_irq_touch_locked(access->device, region, offset, size, access->record.kind == WB_KIND_WRITE);
+        wb_irq_touch_locked(access->device, region, offset, size, by_rules);
+    if (region != &access->device->regions[WB_CONFIG])
+        return;
+    due = wb_function_config_locked(access->device, offset, size, by_rules);
+    if (due)
+        access->due = due;
 }
 
 static int all_zero(const uint8_t *bytes, uint64_t size)
@@ -120,7 +128,7 @@ int wb_region_set(wb_device *device, uint32_t region, uint32_t plane, uint64_t o
         } else if (wb_page_programmed(access.region, at) || !all_zero(bytes + done, n)) {
             program_page(access.region, at);
             memcpy(wb_plane_at(access.region, plane, at), bytes + done, n);
-            touch_irq_locked(&access, at, n);
+            touch_control_locked(&access, at, n);
         }
         wb_unlock(device);
     }
@@ -167,7 +175,7 @@ int wb_region_poke(wb_device *device, uint32_t region, uint32_t plane, uint64_t 
     program_page(access.region, offset + size - 1);
     record->old = load(access.region, plane, offset) & size_mask(size);
     store(access.region, plane, offset, value, mask & size_mask(size));
-    touch_irq_locked(&access, offset, size);
+    touch_control_locked(&access, offset, size);
     record->now = load(access.region, plane, offset) & size_mask(size);
     if (!(load(access.region, WB_KNOWN, offset) & size_mask(size)))
         record->flags = WB_UNMAPPED;
@@ -199,7 +207,7 @@ int wb_region_hook(wb_device *device, uint32_t region, uint64_t offset, uint64_t
     return result;
 }
 
-static void reset_page(struct wb_region *region, uint64_t offset)
+static void reset_page(struct wb_region *region, uint64_t offset, int power_cycle)
 {
     static const uint8_t zero[WB_PAGE];
     uint64_t size = wb_to_page_end(offset, region->size - offset);
@@ -207,13 +215,19 @@ static void reset_page(struct wb_region *region, uint64_t offset)
         wb_plane_at(region, WB_RESET, offset), wb_plane_at(region, WB_LATCH_RESET, offset), zero,
     };
     const uint32_t to[] = {WB_VALUE, WB_LATCH, WB_SPENT};
+    const uint8_t *kept = power_cycle ? zero : wb_plane_at(region, WB_STICKY, offset);
 
-    for (unsigned i = 0; i < 3; i++)    /* writing what is there already would cost a page */
-        if (memcmp(wb_plane_at(region, to[i], offset), from[i], size))
-            memcpy(wb_plane_at(region, to[i], offset), from[i], size);
+    for (unsigned i = 0; i < 3; i++) {
+        uint8_t *bytes = wb_plane_at(region, to[i], offset);
+
+        if (!memcmp(bytes, from[i], size))      /* writing what is there already would cost a page */
+            continue;
+        for (uint64_t n = 0; n < size; n++)
+            bytes[n] = (uint8_t)((from[i][n] & ~kept[n]) | (bytes[n] & kept[n]));
+    }
 }
 
-void wb_region_reset_locked(wb_device *device, struct wb_region *region)
+void wb_region_reset_locked(wb_device *device, struct wb_region *region, int power_cycle)
 {
     uint64_t words = (region->size - 1) / WB_PAGE / 64 + 1;
     unsigned held = 0;
@@ -222,7 +236,7 @@ void wb_region_reset_locked(wb_device *device, struct wb_region *region)
         uint64_t bits = region->programmed[word] & ~(region->shared ? region->shared[word] : 0);
 
         for (; bits; bits &= bits - 1) {
-            reset_page(region, (word * 64 + (uint64_t)__builtin_ctzll(bits)) * WB_PAGE);
+            reset_page(region, (word * 64 + (uint64_t)__builtin_ctzll(bits)) * WB_PAGE, power_cycle);
             if (++held % RESET_PIECE == 0) {    /* a large memory: let the guest in between */
                 wb_unlock(device);
                 wb_lock(device);
@@ -285,7 +299,7 @@ static void read_chunk(struct access *access, uint64_t offset, uint8_t *bytes, u
     now = ((value & ~load(region, WB_RC, offset)) | load(region, WB_RS, offset)) & mask;
     if (now != value) {
         store(region, WB_VALUE, offset, now, mask);
-        touch_irq_locked(access, offset, size);
+        touch_control_locked(access, offset, size);
     }
     access->known |= (load(region, WB_KNOWN, offset) & mask) != 0;
     note(access, offset, old, now);
@@ -331,7 +345,7 @@ static void write_chunk(struct access *access, uint64_t offset, const uint8_t *b
     store(region, WB_VALUE, offset, written(region, offset, old, data), mask);
     store(region, WB_SPENT, offset, UINT64_MAX, load(region, WB_ONCE, offset) & mask);
     store(region, WB_LATCH, offset, data, load(region, WB_WO, offset) & mask);
-    touch_irq_locked(access, offset, size);
+    touch_control_locked(access, offset, size);
     note(access, offset, before, shown(region, offset, mask));
     if (hooked(region, offset, mask, WB_HOOK_WRITE))
         call_hook(access, offset, size, data, before);
@@ -401,6 +415,19 @@ static void finish_locked(struct access *access, const uint8_t *bytes)
     wb_log_add_locked(access->device, record);
 }
 
+/* The function sleeps: reads are all ones, writes are lost. */
+static int sleep_through(struct access *access, uint8_t *out, const uint8_t *in)
+{
+    if (out)
+        memset(out, 0xff, access->record.size);
+    access->record.flags |= WB_ASLEEP;
+    access->known = 1;
+    wb_lock(access->device);
+    finish_locked(access, out ? out : in);
+    wb_unlock(access->device);
+    return 0;
+}
+
 /* Between two pages of a long access others may have the lock. */
 static inline void breathe(struct access *access, uint64_t offset)
 {
@@ -420,6 +447,8 @@ static inline int carry_out(wb_device *device, uint32_t region, uint64_t offset,
     if (result || !size)
         return result;
     access.record.flags |= flags;
+    if (wb_asleep(device) && region != WB_CONFIG)
+        return sleep_through(&access, out, in);
     wb_lock(device);
     for (uint32_t done = 0, n; done < size; done += n) {
         uint64_t at = offset + done;
@@ -437,6 +466,8 @@ static inline int carry_out(wb_device *device, uint32_t region, uint64_t offset,
     }
     finish_locked(&access, out ? out : in);
     wb_unlock(device);
+    if (access.due)
+        wb_function_reset(device, access.due);
     return 0;
 }
 

@@ -216,7 +216,9 @@ static int serve_received(struct conversation *talk)
         }
         if (rest < header.size)
             break;
+        wb_turn_begin(device);
         result = serve_message(talk, &header, rest == header.size ? talk->nfds : talk->carried);
+        wb_turn_end(device);
         talk->head += header.size;
     }
     memmove(device->in, device->in + talk->head, talk->tail - talk->head);

@@ -67,6 +67,7 @@ enum wb_plane {
     WB_WCLR, WB_WSET, WB_WO, WB_PULSE, WB_RC, WB_RS,
     WB_ACCEPT,                                  /* bits a write may change without remark */
     WB_KNOWN,                                   /* bits that some register covers */
+    WB_STICKY,                                  /* bits that only a power cycle resets */
     WB_HOOKS,                                   /* per byte: enum wb_hook_bit */
     WB_PLANES
 };
@@ -100,8 +101,9 @@ enum wb_flag {
     WB_LONG = 16,           /* more than 8 bytes: value, old, now show the first 8 */
     WB_REFUSED = 32,        /* a DMA copy that failed: value is the errno, nothing was copied */
     WB_SIGNALLED = 64,      /* a write that the client signalled by eventfd: once or more often */
-    WB_MORE = 128           /* mmap: `value` more words changed from here on, not logged one by one; size: the
+    WB_MORE = 128,          /* mmap: `value` more words changed from here on, not logged one by one; size: the
                                bytes from the first to the last, 1 MiB if it is more */
+    WB_ASLEEP = 256         /* the function is in D1 to D3hot: read as all ones, or the write was lost */
 };
 
 /* One touch of the device; 64 bytes, little endian, no holes. */
@@ -163,18 +165,34 @@ typedef struct {
     int (*message)(void *context, wb_message *message);
     /* Sees every message of the wire, header included; called only while tracing is on. */
     void (*trace)(void *context, int from_server, const uint8_t *bytes, uint32_t size, uint32_t nfds);
+    /* A config write resets the function. Calls wb_device_reset(kind); unless 0 the engine does. */
+    int (*reset)(void *context, uint32_t kind);
 } wb_upcalls;
 
 /* ---- device ---- */
 
 typedef struct wb_device wb_device;
 
-enum wb_reset { WB_RESET_DEVICE, WB_RESET_NOTEBOOK };
+enum wb_reset {
+    WB_RESET_DEVICE,        /* the client's DEVICE_RESET */
+    WB_RESET_NOTEBOOK,      /* power cycle: sticky bits too */
+    WB_RESET_FLR,           /* function-level reset, through PCI Express Device Control */
+    WB_RESET_D3HOT,         /* D3hot to D0 without No_Soft_Reset */
+    WB_RESET_DETACH         /* power cycle because the client is gone */
+};
 
 /* log_capacity: records kept, rounded up to a power of two. NULL when memory is short. */
 wb_device *wb_device_new(const wb_upcalls *upcalls, uint32_t log_capacity);
 void wb_device_free(wb_device *device);                     /* nobody may be in wb_serve() */
 void wb_device_reset(wb_device *device, uint32_t kind);     /* planes to reset values, INTx down */
+
+/* ---- function.c: power states and function-level reset ---- */
+
+/*
+ * Where the config registers PMCSR and Device Control are (PCI PM 1.2, 3.2.4; PCI Express 7.8.4); 0: there
+ * is none. Once, after config space was described. From then on their bits act, whoever writes them.
+ */
+int wb_function_add(wb_device *device, uint32_t pmcsr, uint32_t device_control);
 
 /* ---- region.c: bytes and rules ---- */
 
@@ -265,7 +283,8 @@ enum wb_irq_outcome {
     WB_IRQ_DELIVERED,       /* the eventfd was written */
     WB_IRQ_PENDING,         /* delivered once: INTx, when the client unmasks; MSI-X, when an eventfd comes */
     WB_IRQ_MASKED,          /* client or guest masked the interrupt; kept and delivered on unmask */
-    WB_IRQ_DISABLED,        /* INTx: COMMAND bit 10 (Interrupt Disable) or messages are on; others: not enabled */
+    WB_IRQ_DISABLED,        /* INTx: COMMAND bit 10 (Interrupt Disable) or messages are on; others: not
+                               enabled; all: the function sleeps */
     WB_IRQ_NOBODY,          /* no client listens */
     WB_IRQ_RELEASED         /* INTx is down; what was signalled stays signalled */
 };
@@ -346,7 +365,7 @@ enum wb_dma_limit { WB_MAX_SPANS = 16384 };
 
 /*
  * Copies between memory and the guest, across adjacent ranges. -EACCES: bus master is off;
- * -EFAULT: not mapped; -EPERM: range is read-only; -EIO: its owner truncated the file. Nothing is
+ * -EHOSTDOWN: the function is in D1 to D3hot; -EFAULT: not mapped; -EPERM: range is read-only; -EIO: its owner truncated the file. Nothing is
  * copied unless the whole range is mapped.
  *
  * Ranges that came without a file are read and written by DMA_READ and DMA_WRITE messages, 32 KiB
@@ -379,6 +398,13 @@ void wb_gate_pause(wb_device *device, int on);              /* 1: the guest's ne
 void wb_gate_step(wb_device *device, uint32_t accesses);    /* lets so many pass while paused */
 int wb_gate_waiting(wb_device *device);                     /* 1: an access waits now */
 void wb_gate_abandon(wb_device *device, int on);            /* 1: guests are answered without hooks: we stop */
+
+/* ---- turn.c: after the reply ---- */
+
+/* The request that the calling thread is answering; 0: it answers none. */
+uint64_t wb_turn_now(wb_device *device);
+/* Blocks until that request was answered, or its conversation ended; at once for 0. */
+void wb_turn_wait(wb_device *device, uint64_t turn);
 
 /* ---- server.c: the loop ---- */
 
