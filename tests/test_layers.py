@@ -21,6 +21,7 @@ ALLOWED: dict[str, set[str]] = {
     "doorbells": {"mistakes", "registers"},
     "rom": {"mistakes", "planes", "registers"},
     "capabilities": {"errors", "mistakes", "registers"},
+    "capability_kinds": {"capabilities", "mistakes", "registers"},
     "pci": {"capabilities", "errors", "mistakes", "registers", "rom"},
     "lint": {"mistakes"},
     "protocol": {"errors"},
@@ -40,6 +41,7 @@ ALLOWED: dict[str, set[str]] = {
     "stalls": {"cells", "hook"},
     "hooks": {"engine", "errors", "failures", "hook", "pages", "registers", "stalls"},
     "takeover": {"engine", "errors", "planes", "registers"},
+    "timers": {"engine", "errors", "hooks", "mistakes"},
     "core": {
         *(
             "dma",
@@ -49,9 +51,11 @@ ALLOWED: dict[str, set[str]] = {
             "interrupts",
             "log",
             "pages",
+            "pci",
             "protocol",
             "registers",
             "takeover",
+            "timers",
             "vectors",
             "watch",
         ),
@@ -67,7 +71,7 @@ ALLOWED: dict[str, set[str]] = {
     "handles": {"engine", "fields", "hook", "number", "region", "registers", "unseen", "watch"},
     "device": {
         *("registers", "pci", "capabilities", "lint", "description", "takeover", "core", "interrupts"),
-        *("hook", "handles", "region", "engine", "errors", "unseen"),
+        *("hook", "handles", "region", "engine", "errors", "timers", "unseen"),
     },
     "session": {"protocol", "errors"},
     "trace": {"engine", "wire"},

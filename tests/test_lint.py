@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
+from workbench.capability_kinds import PowerManagement, VendorSpecific
 from workbench.lint import lint
-from workbench.pci import PciId, PowerManagement, VendorSpecific, config_block
+from workbench.pci import PciId, config_block
 from workbench.registers import Bar
 
 

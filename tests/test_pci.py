@@ -6,9 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from workbench.capabilities import Capability
+from workbench.capability_kinds import PowerManagement, VendorSpecific
 from workbench.errors import DescriptionError
 from workbench.lint import lint
-from workbench.pci import Capability, PciId, PowerManagement, VendorSpecific, config_block
+from workbench.pci import PciId, config_block
 from workbench.registers import Bar, Block, Field, Register
 
 ID = PciId(0x1234, 0x0B11, 0x020000, 7, 0x1AF4, 0x1100)
@@ -21,7 +23,7 @@ class Space:
         (segment,) = block.segments()
         assert segment.offset == 0
         planes = {name: int.from_bytes(data, "little") for name, data in segment.planes.items()}
-        assert planes.keys() <= {"value", "reset", "readable", "writable", "w1c", "accept", "known"}
+        assert planes.keys() <= {"value", "reset", "readable", "writable", "w1c", "accept", "known", "sticky"}
         assert planes["known"] == (1 << 2048) - 1
         self.planes, self.value, self.flagged = planes, planes["value"], 0
 

@@ -3,7 +3,15 @@
 Public names; each is documented where it is defined.
 """
 
-from .capabilities import Capability, PowerManagement, VendorSpecific
+from .capabilities import Capability
+from .capability_kinds import (
+    AdvancedErrorReporting,
+    PciExpress,
+    PowerManagement,
+    RawCapability,
+    SerialNumber,
+    VendorSpecific,
+)
 from .client import Client
 from .device import Device
 from .doorbells import Doorbell
@@ -29,6 +37,7 @@ __all__ = [
     "VM",
     "Access",
     "AccessLog",
+    "AdvancedErrorReporting",
     "Bar",
     "ByteStream",
     "Capability",
@@ -41,10 +50,13 @@ __all__ = [
     "HookError",
     "Interrupts",
     "IrqOutcome",
+    "PciExpress",
     "PciId",
     "PowerManagement",
     "ProtocolError",
+    "RawCapability",
     "Register",
+    "SerialNumber",
     "Server",
     "StateError",
     "VendorSpecific",

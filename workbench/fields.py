@@ -6,7 +6,7 @@ A Field alone never raises: the Register that adopts it finds its mistakes, and 
 import enum as enums
 from collections.abc import Mapping
 
-from .mistakes import integer, shown, text
+from .mistakes import flag, integer, shown, text
 
 __all__ = ["Field", "spell"]
 
@@ -20,8 +20,9 @@ def spell(number: int, field: "Field | None" = None) -> str:
 class Field:
     """``width`` bits of a register from bit ``lsb`` up.
 
-    ``mode`` and ``reset`` default to the register's. ``enum`` names numbers: an IntEnum class or a
-    dict name -> number. ``mode``: any spelling that ``modes.MODES`` explains.
+    ``mode``, ``reset`` and ``sticky`` default to the register's. ``enum`` names numbers: an IntEnum class
+    or a dict name -> number. ``mode``: any spelling that ``modes.MODES`` explains. ``sticky`` bits keep
+    their value over every reset but a power cycle (see Register).
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Field:
         *,
         reset: int | None = None,
         enum: type[enums.IntEnum] | Mapping[str, int] | None = None,
+        sticky: bool | None = None,
         doc: str = "",
     ) -> None:
         problems: list[str] = []
@@ -41,6 +43,7 @@ class Field:
         self.mode = mode
         self.reset = None if reset is None else _number(reset, "reset", problems)
         self.enum = enum
+        self.sticky = None if sticky is None else flag(sticky, "sticky", problems)
         self.doc = text(doc, "doc", problems)
         #: Every name that ``enum`` gives, with its number.
         self.names: dict[str, int] = _names(enum, problems)

@@ -9,15 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .capabilities import Capability, PowerManagement, VendorSpecific, capability_registers, place
+from .capabilities import CONVENTIONAL, EXPRESS, EXTENDED, Capability, capability_registers, place
 from .errors import DescriptionError
 from .mistakes import BARS, integer, slot_problems
 from .registers import Bar, Block, Field, Register
 from .rom import rom_register
 
-__all__ = ["CONFIG_SIZE", "Capability", "PciId", "PowerManagement", "VendorSpecific", "config_block"]
+__all__ = ["PciId", "config_block", "function_controls"]
 
-CONFIG_SIZE = 256  #: bytes
 _LIMITS = {"class_code": 0xFFFFFF, "revision": 0xFF}  # of numbers that have not 16 bits
 
 
@@ -63,7 +62,7 @@ def config_block(
     capabilities: Sequence[Capability] = (),
     rom: int = 0,
 ) -> Block:
-    """Return the 256 bytes of config space as a Block named "config".
+    """Return the config space as a Block named "config": 256 bytes, 4096 with a PCI Express capability.
 
     ``bars``: slot 0 to 5 -> Bar class; ``interrupt_pin``: 0 none, 1 INTA to 4 INTD; ``rom``: bytes of the
     option ROM, a power of two, or 0. Bytes without a register read as 0 and take writes without remark.
@@ -78,15 +77,19 @@ def config_block(
     starts = place([one for number, one in enumerate(capabilities) if number not in wrong], problems)
     if problems:
         raise DescriptionError(f"the config space of {pci_id}", problems)
+    placed = list(zip(capabilities, starts, strict=True))
+    listed = [start for one, start in placed if not one.extended]
+    express = any(one.cap_id == EXPRESS and not one.extended for one in capabilities)
     registers = {
         **_identity(pci_id),
-        **_control(bars, bool(capabilities), rom),
+        **_control(bars, bool(listed), rom),
         **_bar_registers(bars),
-        **_rest(interrupt_pin, starts[0] if starts else 0),
+        **_rest(interrupt_pin, listed[0] if listed else 0),
         "EXPANSION_ROM": rom_register(rom),
         **capability_registers(capabilities, starts),
     }
-    block = Block("config", CONFIG_SIZE, registers, holes="ignore", doc="Configuration space")
+    size = EXTENDED.limit if express else CONVENTIONAL.limit
+    block = Block("config", size, registers, holes="ignore", doc="Configuration space")
     if block.problems:
         raise DescriptionError(f"the config space of {pci_id}", block.problems)
     return block
@@ -182,3 +185,21 @@ def _rest(interrupt_pin: int, pointer: int) -> dict[str, Register]:
         "MIN_GNT": Register(0x3E, 8, "ro"),
         "MAX_LAT": Register(0x3F, 8, "ro"),
     }
+
+
+def function_controls(block: Block) -> tuple[int, int]:
+    """Return where PMCSR and Device Control are in a config space, 0 for each that is not there.
+
+    Found by walking the capability list as a guest does, so that capabilities made by hand act too.
+    Device Control counts when Device Capabilities say that the function can be reset (bit 28).
+    """
+    config = block.segments()[0].planes["value"]
+    found: dict[int, int] = {}
+    at = config[0x34] & ~3 if config[0x06] & 0x10 else 0
+    for _ in range(48):  # as many as there is room for
+        if at:
+            found.setdefault(config[at], at)
+            at = config[at + 1] & ~3
+    power, express = found.get(0x01, 0), found.get(EXPRESS, 0)
+    resettable = express and express + 10 <= len(config) and config[express + 7] & 0x10
+    return power + 4 if 0 < power <= len(config) - 8 else 0, express + 8 if resettable else 0

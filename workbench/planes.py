@@ -19,7 +19,7 @@ STATE = ("value", "latch", "reset", "latch_reset")
 #: Rule planes in which a set bit lets a guest's write change something.
 WRITES = ("writable", "once", "w1c", "w1s", "w1t", "w0c", "w0s", "w0t", "wclr", "wset", "wo", "pulse")
 #: Every plane that holds rules.
-RULES = ("readable", *WRITES, "rc", "rs", "accept", "known")
+RULES = ("readable", *WRITES, "rc", "rs", "accept", "known", "sticky")
 
 
 class Segment(NamedTuple):
@@ -29,12 +29,15 @@ class Segment(NamedTuple):
     planes: dict[str, bytes]
 
 
-def compile_register(mode: str, width: int, reset: int, fields: Iterable["Field"]) -> dict[str, int]:
+def compile_register(
+    mode: str, width: int, reset: int, fields: Iterable["Field"], sticky: bool = False
+) -> dict[str, int]:
     """Return one number a plane for a register without mistakes; planes that are 0 are left out.
 
     Bits without a field are reserved; in a register of mode ``ignore`` writes to them are accepted.
     """
     whole = (1 << width) - 1
+    fields = list(fields)
     claims = [(field.mask, field.mode or mode) for field in fields] or [(whole, mode)]
     planes = dict.fromkeys(("readable", "accept", "wo"), 0)
     for mask, name in claims:
@@ -53,6 +56,8 @@ def compile_register(mode: str, width: int, reset: int, fields: Iterable["Field"
     planes["value"] = planes["reset"] = reset & ~latched
     planes["latch"] = planes["latch_reset"] = reset & latched
     planes["known"] = whole
+    kept = [field.mask for field in fields if field.sticky]
+    planes["sticky"] = sum(kept) if fields else whole * sticky
     return {name: mask for name, mask in planes.items() if mask}
 
 

@@ -34,7 +34,9 @@ class Register:
 
     Without fields it is one number. With fields, bits that none covers are reserved: they read as
     reset and writes to them are flagged. ``count`` > 1 makes an array, one element every ``stride``
-    bytes (default: its size). ``mode`` holds for fields that have none.
+    bytes (default: its size). ``mode`` and ``sticky`` hold for fields that say nothing of their own.
+    ``sticky`` bits keep their value when the client resets the device, over a function-level reset and
+    from D3hot to D0 (PCI Express Base, 6.6.2); ``dev.reset()`` is a power cycle and resets them too.
     """
 
     #: A client may signal writes to it by eventfd: see Doorbell.
@@ -49,6 +51,7 @@ class Register:
         reset: int = 0,
         count: int = 1,
         stride: int | None = None,
+        sticky: bool = False,
         doc: str = "",
         **fields: Field,
     ) -> None:
@@ -62,6 +65,7 @@ class Register:
         self.reset = integer(reset, "reset", wrong)
         self.count = integer(count, "count", wrong, 1)
         self.stride = self.size if stride is None else integer(stride, "stride", wrong, self.size)
+        self.sticky = flag(sticky, "sticky", wrong)
         self.doc = text(doc, "doc", wrong)
         #: Methods that asked to be hooks of a class that is not finished yet, with their slots.
         self.tagged: list[tuple[str, Callable[..., Any]]] = []
@@ -77,6 +81,7 @@ class Register:
         own = copy.copy(field)  # one Field may be used in several registers
         own.name = name
         own.mode = self.mode if field.mode is None else field.mode
+        own.sticky = self.sticky if field.sticky is None else field.sticky
         return own
 
     def _complete(self) -> None:
@@ -108,7 +113,7 @@ class Register:
 
     @cached_property
     def _planes(self) -> dict[str, int]:
-        return compile_register(self.mode, self.width, self.reset, self.fields.values())
+        return compile_register(self.mode, self.width, self.reset, self.fields.values(), self.sticky)
 
     @cached_property
     def plane_bytes(self) -> dict[str, bytes]:

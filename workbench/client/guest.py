@@ -231,6 +231,17 @@ class Client:
             at = self.config.read8(at + 1) & ~3
         return found
 
+    def extended_capabilities(self) -> list[tuple[int, int]]:
+        """Return (id, offset) of every PCI Express extended capability. ProtocolError when the list loops."""
+        found: list[tuple[int, int]] = []
+        at = 0x100 if self.config.size > 0x100 else 0
+        while at and (header := self.config.read32(at)):
+            if any(at == offset for _, offset in found):
+                raise ProtocolError(f"the extended capability list comes back to {at:#x}")
+            found.append((header & 0xFFFF, at))
+            at = header >> 20 & ~3
+        return found
+
     def write_multi(self, writes: Iterable[tuple[int, int, bytes]], posted: bool = True) -> int | None:
         """Write many (region index, offset, at most 8 bytes) in one message (REGION_WRITE_MULTI).
 
