@@ -243,7 +243,7 @@ class Hooks:
         flags = 0
         try:
             self.stalls.waited(time.monotonic_ns() - access.time)
-            with self._here():
+            with self.here():
                 for hook in self._plan(access):
                     flags |= lib.WB_HOOK_RAN
                     access.revision = hook.revision
@@ -255,7 +255,8 @@ class Hooks:
             self._fail("hooks", error)
 
     @contextlib.contextmanager
-    def _here(self) -> Iterator[None]:
+    def here(self) -> Iterator[None]:
+        """Act as the device on this thread, while no hook runs on another."""
         with self._running:
             outer, self._thread = self._thread, threading.get_ident()
             self._depth += 1
@@ -304,7 +305,7 @@ class Hooks:
 
     def event(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
         """Run ``on_reset``, or what the outside makes a device do, as a hook: one by one, never raising."""
-        with self._here():
+        with self.here():
             try:
                 function(*arguments)
             except BaseException as error:
