@@ -16,13 +16,24 @@ from .hooks import Hooks
 from .interrupts import Interrupts
 from .log import AccessLog
 from .pages import Area
+from .pci import function_controls
 from .protocol import Ring
 from .registers import Block
 from .takeover import describe
+from .timers import Timers
 from .vectors import InterruptLines
 from .watch import Watch
 
 __all__ = ["Core"]
+
+#: What ``on_reset`` is told, by enum wb_reset.
+RESETS = {
+    lib.WB_RESET_DEVICE: "device",
+    lib.WB_RESET_NOTEBOOK: "notebook",
+    lib.WB_RESET_FLR: "flr",
+    lib.WB_RESET_D3HOT: "d3hot",
+    lib.WB_RESET_DETACH: "detach",
+}
 
 
 class Core:
@@ -51,12 +62,15 @@ class Core:
             for start, size in block.mapped:
                 check(lib.wb_region_share(self.handle, index, start, size), f"mmap of {block.name}")
         describe(self.handle, blocks)
+        controls = function_controls(blocks[lib.WB_CONFIG])
+        check(lib.wb_function_add(self.handle, *controls), "PMCSR and Device Control")
         check(lib.wb_irq_place(self.handle, irq_places(blocks[lib.WB_CONFIG])), "interrupts")
         self.log = AccessLog(self.handle, blocks)
         self.hooks = Hooks(device, self.handle, blocks, logger)
         self.dma = DmaMemory(self.handle, self.hooks.origin)
         self.dma.sharing.logger = logger
         self.irq = InterruptLines(self.handle, irq, self.hooks.origin)
+        self.timers = Timers(self.handle, self.hooks, lambda: self.device)
         owner = weakref.ref(self)  # whom their views ask for the device; it keeps nobody alive
         self.log.owner = self.hooks.owner = self.dma.owner = self.irq.owner = owner
 
@@ -103,20 +117,31 @@ class Core:
         return check(fd, f"a doorbell at {ring.offset:#x}")
 
     def close(self) -> None:
-        """Stop the watches and close the memory files; the bytes stay. For a core that is served no more."""
-        while self.watches:
-            self.watches.pop().stop()
-        # Refused when a hook closes its own device: then they go with the engine.
-        lib.wb_share_close(self.handle)
+        """Stop timers and watches, close the memory files; the bytes stay. For a core that is served no more.
+
+        Raises StateError naming a timer's function that does not return.
+        """
+        try:
+            self.timers.close()
+        finally:
+            while self.watches:
+                self.watches.pop().stop()
+            # Refused when a hook closes its own device: then they go with the engine.
+            lib.wb_share_close(self.handle)
 
     def client_reset(self) -> None:
         """Reset because the client asked for it (DEVICE_RESET)."""
-        self.reset(lib.WB_RESET_DEVICE, "device")
+        self.reset(lib.WB_RESET_DEVICE)
 
-    def reset(self, number: int, kind: str) -> None:
-        """Put registers to their reset values, let INTx go, run the device's ``on_reset(kind)``."""
-        lib.wb_device_reset(self.handle, number)
-        self.hooks.event("on_reset", self.device.on_reset, kind)
+    def reset(self, number: int) -> None:
+        """Cancel timers, put registers to their reset values, let INTx go, run ``on_reset(kind)``.
+
+        ``number``: enum wb_reset. No hook and no timer runs meanwhile, so none sees half a reset.
+        """
+        with self.hooks.here():
+            self.timers.reset()
+            lib.wb_device_reset(self.handle, number)
+            self.hooks.event("on_reset", self.device.on_reset, RESETS[number])
 
     def take_over(self, device: Any, blocks: Mapping[int, Block], irq: Interrupts) -> None:
         """Belong to ``device`` and be described by ``blocks`` from now on; values stay.
@@ -154,7 +179,15 @@ def _new_engine(context: Any, log_records: int) -> Any:
     upcalls.hook = lib.wb_python_hook
     upcalls.message = lib.wb_python_message
     upcalls.trace = lib.wb_python_trace
+    upcalls.reset = lib.wb_python_reset
     handle = lib.wb_device_new(upcalls, log_records)
     if handle == ffi.NULL:
         raise MemoryError(f"no memory for a device with a log of {log_records} records")
     return ffi.gc(handle, lib.wb_device_free)
+
+
+@ffi.def_extern(error=-1)  # the engine resets the registers then
+def wb_python_reset(context: Any, kind: int) -> int:
+    """Engine upcall: a config write resets the function."""
+    ffi.from_handle(context).reset(kind)
+    return 0

@@ -11,7 +11,7 @@ from .capabilities import Capability
 from .engine import lib
 from .errors import DescriptionError
 from .hook import accepted_arguments
-from .mistakes import call_problem, misplaced, shown
+from .mistakes import call_problem, flag, misplaced, shown
 from .pages import unhookable
 from .registers import Bar, Block, Register
 from .rom import rom_block
@@ -93,6 +93,7 @@ def find_blocks(cls: type[Any], problems: list[str]) -> dict[int, Block]:
 
 def check_events(cls: type[Any], problems: list[str]) -> None:
     """Say which of on_reset, on_attach, on_detach cannot be called as they will be."""
+    flag(cls.reset_on_detach, "reset_on_detach", problems)
     for name, arguments in EVENTS.items():
         function = getattr(cls, name)
         if problem := call_problem(function):

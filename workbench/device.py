@@ -38,6 +38,7 @@ from .interrupts import Interrupts
 from .region import Region
 from .registers import Bar, Block, Register
 from .takeover import layout_changes, refuse_new_layout
+from .timers import DeviceTime
 from .unseen import unseen
 
 if TYPE_CHECKING:  # the doors, opened on demand below: they know the device, not the other way round
@@ -51,12 +52,13 @@ LOG_RECORDS = 1 << 18  #: 16 MiB when full
 _live: "weakref.WeakSet[Device]" = weakref.WeakSet()  # whose class may be defined again in a notebook
 
 
-class Device:
+class Device(DeviceTime):
     """A PCI device: describe it by subclassing, then ``serve()`` it.
 
     Class attributes: ``id`` (PciId), ``irq`` (Interrupts), ``capabilities`` (a sequence), ``rom`` (bytes of
     an option ROM), and nested classes ``bar0`` to ``bar5`` (Bar). Override ``on_reset(kind)``,
     ``on_attach()``, ``on_detach()`` to hear of a reset and of clients; they run on the server's thread.
+    ``reset_on_detach = True`` resets the device when its client is gone; otherwise its state is kept.
 
     An instance has ``bar0`` ..., ``config`` (handles), ``irq``, ``dma``, ``log`` and ``hooks``.
     ``name`` (default: the class's name) names its socket; ``strict=True`` makes the end of a
@@ -67,6 +69,7 @@ class Device:
     irq: Any = Interrupts()
     capabilities: ClassVar[Sequence[Capability]] = ()
     rom: Any = None
+    reset_on_detach: ClassVar[bool] = False
     bars: ClassVar[Mapping[int, type[Bar]]] = {}
     blocks: ClassVar[Mapping[int, Block]] = {}
     class_hooks: ClassVar[Sequence[tuple[Register, str, str]]] = ()
@@ -159,7 +162,11 @@ class Device:
     # -- what a person may override --
 
     def on_reset(self, kind: str) -> None:
-        """Run after the registers got their reset values; ``kind`` is "device" or "notebook"."""
+        """Run after the registers got their reset values, timers were cancelled, and INTx let go.
+
+        ``kind``: "device" (the client asked), "flr" (function-level reset through PCI Express), "d3hot" (back
+        to D0 with ``PowerManagement(soft_reset=True)``), "notebook" (``dev.reset()``) or "detach".
+        """
 
     def on_attach(self) -> None:
         """Run when a client has opened the conversation."""
@@ -170,8 +177,8 @@ class Device:
     # -- verbs --
 
     def reset(self) -> None:
-        """Put every register back to its reset value, let INTx go, and run ``on_reset("notebook")``."""
-        self._core.reset(lib.WB_RESET_NOTEBOOK, "notebook")
+        """Cycle power: reset every register, sticky ones too, and run ``on_reset("notebook")``."""
+        self._core.reset(lib.WB_RESET_NOTEBOOK)
 
     def lint(self) -> list[str]:
         """Return what in the present config space would crash or hang QEMU, and the fix; [] if nothing."""
@@ -222,9 +229,10 @@ class Device:
 
     def _adopt(self, server: "Server") -> None:
         older, mine = server.device, [hook for hook in self.hooks if not hook.described]
-        self._core = older._core
+        own, self._core = self._core, older._core
         self._core.hooks.clear()
         self._core.take_over(self, self.blocks, type(self).irq)
+        self._core.timers.take(own.timers)
         self._bind()
         for hook in mine:
             self.hooks.set(hook.region, hook.register, hook.index, hook.slot, hook.function)
@@ -307,15 +315,17 @@ class Device:
         return [*backed, "-device", json.dumps(plug)]
 
     def close(self) -> None:
-        """Stop serving and watching, remove the socket; registers and log stay readable. May be repeated."""
+        """Stop serving, watching and timers, remove the socket; registers and log stay. May be repeated."""
         self.closed = True
         _live.discard(self)
-        if self.server is not None:
-            self.server.stop()
-        if self._core.device is self:  # and no newer one has taken the core over
-            self._core.close()
-            for region in self._regions.values():
-                region.forget_memory()
+        try:
+            if self.server is not None:
+                self.server.stop()
+        finally:
+            if self._core.device is self:  # and no newer one has taken the core over
+                self._core.close()
+                for region in self._regions.values():
+                    region.forget_memory()
 
     def __enter__(self) -> Self:
         return self

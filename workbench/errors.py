@@ -60,6 +60,7 @@ class DmaError(WorkbenchError, OSError):
 #: Why guest memory cannot be reached, by the engine's errno: in a line of the log, and at length.
 DMA_REASONS = {
     errno.EACCES: ("bus master is off", "the guest has not enabled bus mastering (COMMAND bit 2)"),
+    errno.EHOSTDOWN: ("asleep", "the guest put the function to sleep (PMCSR: D1 to D3hot)"),
     errno.EFAULT: ("not mapped", "the guest has mapped no memory there"),
     errno.EPERM: ("mapped read-only", "the guest mapped that range read-only"),
     errno.ENXIO: (

@@ -47,15 +47,22 @@ KINDS = _enum("wb_kind", "WB_KIND_")  #: 0: "read", 1: "write", 2: "poke" ...
 ORIGINS = _enum("wb_origin", "WB_")  #: "guest", "notebook", "device"
 FLAGS = _enum("wb_flag", "WB_")  #: 1: "unmapped", 2: "violation" ...
 #: what deserves a look
-FLAGGED = lib.WB_UNMAPPED | lib.WB_VIOLATION | lib.WB_HOOK_FAILED | lib.WB_REFUSED
+FLAGGED = lib.WB_UNMAPPED | lib.WB_VIOLATION | lib.WB_HOOK_FAILED | lib.WB_REFUSED | lib.WB_ASLEEP
 
 _SLOTS = {lib.WB_HOOK_READ: "on_read", lib.WB_HOOK_WRITE: "on_write"}
 _OUTCOMES = _enum("wb_irq_outcome", "WB_IRQ_")
-_RESETS = {lib.WB_RESET_DEVICE: "by the client", lib.WB_RESET_NOTEBOOK: "from the notebook"}
+_RESETS = {
+    lib.WB_RESET_DEVICE: "by the client",
+    lib.WB_RESET_NOTEBOOK: "from the notebook",
+    lib.WB_RESET_FLR: "of the function (FLR)",
+    lib.WB_RESET_D3HOT: "from D3hot to D0",
+    lib.WB_RESET_DETACH: "because the client is gone",
+}
 _MARKS = {
     "unmapped": "unmapped address",
     "violation": "writes read-only or reserved bits",
     "hook_failed": "hook raised",
+    "asleep": "function asleep (D1 to D3hot)",
 }
 _TOUCHES = (lib.WB_KIND_READ, lib.WB_KIND_WRITE, lib.WB_KIND_POKE, lib.WB_KIND_SWAP, lib.WB_KIND_MMAP)
 _IRQS = (lib.WB_KIND_IRQ, lib.WB_KIND_UNMASK)

@@ -255,6 +255,8 @@ class Server:
                 connection.shutdown(socket.SHUT_RDWR)
         if session.accepted is not None:
             self.device.hooks.event("on_detach", self.device.on_detach)
+            if self.device.reset_on_detach:
+                self.device._core.reset(lib.WB_RESET_DETACH)
         if not self._stopping:
             self._set("listening")
 

@@ -60,7 +60,7 @@ class VM:
     """A virtual machine with ``devices`` plugged in; use it in a ``with``, or call `start` and `close`.
 
     Inside are Debian's kernel, busybox's commands (sh, dd, od, hexdump, devmem, insmod, awk ...), ``lspci``
-    (-n -nn -k -v -x -s -d) and ``setpci``. `run` runs a command and returns what it said; `type`,
+    (-n -nn -k -v -vv -x -s -d) and ``setpci``. `run` runs a command and returns what it said; `type`,
     `wait_console` and `console` are a person's way, a root shell on the serial console.
 
     ``modules`` (one name or several) are loaded at boot, with what they need. ``memory`` is QEMU's ``-m``.
