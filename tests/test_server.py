@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -301,6 +302,17 @@ def test_the_socket_of_somebody_else_at_the_same_path_stays(card, tmp_path):
         other.bind(str(path))
         card.close()
         assert path.exists()
+
+
+def test_a_socket_that_somebody_removed_is_told_and_the_server_can_be_started_again(card):
+    card.serve()
+    shutil.rmtree(os.path.dirname(card.server.path))  # as the end of a login session does
+    with pytest.raises(wb.StateError, match="was removed by somebody else"):
+        card.connect()
+    card.server.stop()
+    assert (card.server.state, card.server.error) == ("stopped", None)
+    with card.connect() as guest:
+        assert guest.bar0.read32(0) == 5
 
 
 @pytest.mark.parametrize(

@@ -74,22 +74,29 @@ class Listener:
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
 
+    @property
+    def reachable(self) -> bool:
+        """Whether the socket's name is still this socket's."""
+        return self._socket is not None and self._inode() == getattr(self, "_identity", ())
+
     def unlink(self) -> None:
         """Take the socket's name away, if it is still this socket's; nobody can connect any more."""
-        if self._socket is not None and self._inode() == getattr(self, "_identity", ()):
+        if self.reachable:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
 
     def close(self) -> None:
         """Remove the socket, and the private directory with its last user. May be repeated."""
         self.unlink()
-        if self._socket is not None:
-            self._socket.close()
-        if self._wake >= 0:
-            os.close(self._wake)
-        if self._private:
-            SocketDirectory.give()
+        # Forgotten before they are closed: a number closed twice may be somebody else's by then.
+        socket_, wake, private = self._socket, self._wake, self._private
         self._socket, self._wake, self._private = None, -1, False
+        if socket_ is not None:
+            socket_.close()
+        if wake >= 0:
+            os.close(wake)
+        if private:
+            SocketDirectory.give()
 
 
 def file_name(name: str) -> str:

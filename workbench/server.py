@@ -210,6 +210,9 @@ class Server:
                 raise StateError(f"{self.device.name} is in use by {self.client}: {way_out}")
         if self._phase != "listening":
             raise StateError(f"the server of {self.device.name} is {self.state}: call serve() again")
+        if not self._listener.reachable:
+            way_out = "stop() the server and call serve() again"
+            raise StateError(f"the socket {self.path} was removed by somebody else: {way_out}")
 
     def wait_attached(self, timeout: float = 30.0) -> None:
         """Wait until a client is attached. Raises TimeoutError after ``timeout`` seconds."""
