@@ -152,6 +152,31 @@ def test_override_puts_back_what_was_there(notebook):
     assert (dev.seen, dev.bar0.CTRL.read()) == ((1, 3), 3)
 
 
+def test_override_puts_a_method_of_the_class_back_as_one_and_a_disabled_hook_disabled(notebook):
+    dev = notebook["dev"]
+    dev.hooks.disable("bar0.CTRL.on_write")
+    with dev.override(dev.bar0.CTRL, write=lambda device: None):
+        pass
+    hook = dev.bar0.CTRL.hook("write")
+    assert (hook.described, hook.enabled, hook.cell) == (True, False, dev.hooks.revisions(hook.key)[0].cell)
+    exec(cell(answer=6), notebook)
+    dev.bar0.CTRL.write(1)
+    assert dev.seen == (6, 1)
+
+
+def test_a_hook_of_a_cell_goes_with_the_name_of_its_register_and_is_never_listed_in_vain(notebook):
+    dev = notebook["dev"]
+    exec(cell(extra="OTHER = wb.Register(8)"), notebook)
+    dev.bar0.OTHER.on_write(lambda device, access: setattr(device, "seen", access.register))
+    exec(cell(extra="OTHER = wb.Register(8, ON=wb.Field(0))"), notebook)
+    dev.bar0.OTHER.write(1)
+    assert "ON" in dev.seen.fields  # it is told of the register as it is described now
+    exec(cell(extra="RENAMED = wb.Register(8, ON=wb.Field(0))"), notebook)
+    assert [hook.key for hook in dev.hooks] == ["bar0.CTRL.on_write"]
+    dev.bar0.RENAMED.write(1)
+    assert dev.log[-1].revision == 0
+
+
 def test_a_module_that_is_loaded_again_as_autoreload_does(tmp_path, monkeypatch):
     file = tmp_path / "lamp_module.py"
     file.write_text("import workbench as wb\n" + cell())

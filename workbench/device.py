@@ -33,7 +33,6 @@ from .description import check_capabilities, check_events, find_bars, find_block
 from .engine import lib
 from .errors import DescriptionError, StateError
 from .handles import BlockHandle, RegisterHandle
-from .hook import Hook
 from .interrupts import Interrupts
 from .region import Region
 from .registers import Bar, Block, Register
@@ -226,7 +225,7 @@ class Device:
         self._core.take_over(self, self.blocks, type(self).irq)
         self._bind()
         for hook in mine:
-            self.hooks.set(hook.region, hook.register, hook.index, hook.slot, hook.function)
+            self.hooks.set_again(hook)
         older.closed, older.server = True, None
         _live.discard(older)  # a cell's output may keep it; the class cell is not to hand it the core back
         self.server, server.device = server, self
@@ -256,23 +255,19 @@ class Device:
 
         ``with dev.override(dev.bar0.CTRL, write=fn): ...``
         """
-        wanted = {"read": read, "write": write}
-        before = {slot: register.hook(slot) for slot, function in wanted.items() if function is not None}
+        given = {"read": read, "write": write}
+        wanted = {slot: function for slot, function in given.items() if function is not None}
+        before = {slot: register.hook(slot) for slot in wanted}
         try:
             for slot, function in wanted.items():
-                if function is not None:
-                    register.set_hook(slot, function)
+                register.set_hook(slot, function)
             yield
         finally:
             for slot, hook in before.items():
-                self._restore(register, slot, hook)
-
-    @staticmethod
-    def _restore(register: RegisterHandle, slot: str, hook: Hook | None) -> None:
-        if hook is None:
-            register.unhook(slot)
-        else:
-            register.set_hook(slot, hook.function)
+                if hook is None:
+                    register.unhook(slot)
+                else:
+                    self.hooks.set_again(hook, hook.enabled)
 
     def connect(self, timeout: float = 5.0) -> "Client":
         """Return a software guest connected to this device: be the driver, no VM needed.
