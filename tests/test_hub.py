@@ -17,6 +17,7 @@ import workbench as wb
 from workbench.views.budget import ANSWERS, FRAMES, IN_FLIGHT, MESSAGES, Budget, Pace
 from workbench.views.flusher import NAME, flusher
 from workbench.views.hub import Hub, hub_of
+from workbench.views.seat import IDLE
 
 
 def flushers() -> list[threading.Thread]:
@@ -259,6 +260,18 @@ def test_a_senseless_message_harms_nobody(page: Page, content: dict[str, Any]) -
     page.look(registers={"block": "bar2"})
     page.wait(lambda: "registers" in page.feeds)
     assert flusher is not None
+
+
+@pytest.mark.parametrize("feeds", [{}, {"of the future": {}}, {"log": {"rows": "many"}}, [1]])
+def test_a_page_for_which_nothing_works_is_looked_after_once_a_second(page: Page, feeds: Any) -> None:
+    now = time.monotonic()
+    with page.hub._lock:
+        seat = page.hub._seats[page]
+        seat.want(page.name, {"visible": True, "feeds": feeds}, now)
+        assert seat.delay(now) == 0  # the flusher must look at the wish ...
+        seat.prepare(now, 30)
+        assert seat.delay(now) == IDLE  # ... but not again and again: that took a whole core
+        assert seat.delay(now + IDLE) == 0
 
 
 class Spy(wb.Device):
