@@ -110,8 +110,20 @@ def test_arrays_are_indexed(lamp):
     assert lamp.bar0.peek(0x110, 2) == b"\xcd\xab"
     assert [int(db) for db in lamp.bar0.DB] == [0, 0, 0xABCD, 0]
     assert lamp.bar0.DB[-1].name == "bar0.DB[3]"
-    with pytest.raises(AttributeError, match="element of the array DB"):
+    with pytest.raises(AttributeError, match=r"bar0.DB is an array: assign to DB\[0\]"):
         lamp.bar0.DB = 1
+
+
+def test_a_slice_of_an_array_takes_a_value_for_each_element(lamp):
+    lamp.bar0.DB[:] = [1, 2, 3, 4]
+    lamp.bar0.DB[1:3] = (n for n in (7, lamp.bar0.DB[3]))
+    assert [int(db) for db in lamp.bar0.DB] == [1, 7, 4, 4]
+    assert len(lamp.log.filter(register="DB", kind="poke")) == 6
+    with pytest.raises(ValueError, match="3 values for 4 elements"):
+        lamp.bar0.DB[:] = [1, 2, 3]
+    with pytest.raises(TypeError, match=r"such as \[0\] \* 2"):
+        lamp.bar0.DB[2:] = 0
+    assert [int(db) for db in lamp.bar0.DB] == [1, 7, 4, 4]
 
 
 def test_64_bits_fit(lamp):

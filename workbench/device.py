@@ -27,12 +27,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from . import lint as linter
 from . import pci
+from .blockhandle import BlockHandle
 from .capabilities import Capability
 from .core import Core
 from .description import check_capabilities, check_events, find_bars, find_blocks, find_hooks
 from .engine import lib
 from .errors import DescriptionError, StateError
-from .handles import BlockHandle, RegisterHandle
+from .handles import RegisterHandle
 from .interrupts import Interrupts
 from .region import Region
 from .registers import Bar, Block, Register
