@@ -7,6 +7,7 @@ view of guest memory escapes: the client may unmap it at any moment.
 
 import errno
 from collections.abc import Callable
+from operator import index
 from typing import Any, NamedTuple
 
 from .engine import ffi, lib
@@ -56,22 +57,38 @@ class DmaMemory:
 
     def read(self, iova: int, size: int) -> bytes:
         """Copy ``size`` bytes from the guest. Raises DmaError when they cannot be reached."""
-        into = ffi.new("uint8_t[]", max(size, 1))
+        into = self._room("read", iova, size)
         self._check(lib.wb_dma_read(self._handle, iova, into, size, self._origin()), "read", iova, size)
         return bytes(ffi.buffer(into, size))
 
     def write(self, iova: int, data: bytes) -> None:
         """Copy ``data`` to the guest. Raises DmaError, and writes nothing, when it cannot be reached."""
         data = bytes(memoryview(data))  # an int is no data
+        self._reach("write", iova, len(data))
         self._check(
             lib.wb_dma_write(self._handle, iova, data, len(data), self._origin()), "write", iova, len(data)
         )
 
     def peek(self, iova: int, size: int) -> bytes:
         """Copy ``size`` bytes for a display: not logged, bus mastering may be off. Raises DmaError."""
-        into = ffi.new("uint8_t[]", max(size, 1))
+        into = self._room("peek at", iova, size)
         self._check(lib.wb_dma_peek(self._handle, iova, into, size), "peek at", iova, size)
         return bytes(ffi.buffer(into, size))
+
+    def _room(self, verb: str, iova: int, size: int) -> Any:
+        """Return room for so many bytes of guest memory. DmaError when there cannot be so many."""
+        if index(size) < 0:
+            raise ValueError(f"a size is 0 or more bytes, not {size}")
+        self._reach(verb, iova, size)
+        try:
+            return ffi.new("uint8_t[]", max(size, 1))
+        except MemoryError:  # no guest has mapped that much
+            self._check(-errno.EFAULT, verb, iova, size)
+
+    def _reach(self, verb: str, iova: int, size: int) -> None:
+        """Raise DmaError for what is beyond every address."""
+        if index(iova) < 0 or iova + size > 1 << 64:
+            self._check(-errno.EFAULT, verb, iova, size)
 
     @staticmethod
     def _region(found: Any) -> DmaRegion:

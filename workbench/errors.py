@@ -68,6 +68,10 @@ DMA_REASONS = {
         "(-object memory-backend-memfd,share=on; see dev.qemu_args())",
     ),
     errno.EIO: ("its file was truncated", "the file behind it was truncated by its owner"),
+    errno.EOPNOTSUPP: (
+        "its file refuses",
+        "the file behind it refuses that: one that is sealed, or of huge pages (hugetlb=on), takes no writes",
+    ),
 }
 
 

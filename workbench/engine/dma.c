@@ -342,7 +342,7 @@ static int copy_file(int fd, uint64_t offset, uint8_t *to, const uint8_t *from, 
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return -EIO;
+            return n ? -EOPNOTSUPP : -EIO;      /* sealed, of huge pages, ... : not its end */
         if (to)
             to += n;
         else

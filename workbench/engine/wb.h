@@ -253,7 +253,8 @@ int wb_dma_unmap(wb_device *device, uint64_t iova, uint64_t size, int all);
 /*
  * Copies between memory and the guest, across adjacent ranges. -EACCES: bus master is off;
  * -EFAULT: not mapped; -EPERM: range is read-only; -ENXIO: range came without a file descriptor;
- * -EIO: its owner truncated the file. Nothing is copied unless the whole range is mapped.
+ * -EIO: its owner truncated the file; -EOPNOTSUPP: the file refuses (it is sealed, or of huge pages, which
+ * nobody can write so). Nothing is copied unless the whole range is mapped.
  */
 int wb_dma_read(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size, uint32_t origin);
 int wb_dma_write(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t size, uint32_t origin);
