@@ -237,6 +237,10 @@ def test_linux_hammers_through_its_driver_and_the_panel_keeps_up(notebook):
     judge()
 
 
+def _lowest(marks: list[tuple[float, float]]) -> tuple[float, float]:
+    return min(heap for heap, _ in marks), min(rss for _, rss in marks)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(180 + 60 * MINUTES)
 def test_a_minute_under_load_leaves_memory_flat_and_the_file_small(panel, tmp_path):
@@ -265,7 +269,10 @@ def test_a_minute_under_load_leaves_memory_flat_and_the_file_small(panel, tmp_pa
     every = 1 if MINUTES < 2 else 60 // STAY
     told = ", ".join(f"{heap:.1f} {rss:.1f}" for heap, rss in marks[every - 1 :: every])
     print(f"MB of the page's objects and of the kernel: {told}; {total:,} records; file of {size:,} bytes")
-    (heap, rss), (last_heap, last_rss) = marks[len(marks) // 3], marks[-1]
-    assert last_heap < heap + 5, told
-    assert last_rss < rss + 3, told
+    # A frame's temporaries come and go, some MB at a time: what leaks raises the lowest marks too.
+    third = len(marks) // 3
+    for what, between, last, more in zip(
+        ("page", "kernel"), _lowest(marks[third:-third]), _lowest(marks[-third:]), (5, 3), strict=True
+    ):
+        assert last < between + more, f"{what}: {between:.1f} MB, at last {last:.1f}; {told}"
     assert size < 1_000_000
