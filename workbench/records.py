@@ -299,10 +299,10 @@ def _decoded(touch: Touch, offset: int, size: int, value: int) -> str:
 
 def _story(kind: int, offset: int, size: int, value: int, revision: int) -> str:
     """Return in words what a record that touches no register is about."""
-    failed = errno.errorcode.get(value, str(value))
+    failed, vector = errno.errorcode.get(value, str(value)), vector_name(offset >> 16, offset & 0xFFFF)
     return {
-        lib.WB_KIND_IRQ: f"{_vector(offset)} {_OUTCOMES.get(value, value)}",
-        lib.WB_KIND_UNMASK: f"{_vector(offset)} unmasked",
+        lib.WB_KIND_IRQ: f"{vector} {_OUTCOMES.get(value, value)}",
+        lib.WB_KIND_UNMASK: f"{vector} unmasked",
         lib.WB_KIND_DMA_READ: f"IOVA {offset:#x}, {size} bytes",
         lib.WB_KIND_DMA_WRITE: f"IOVA {offset:#x}, {size} bytes",
         lib.WB_KIND_MAP: f"IOVA {offset:#x}, {data_size(value)}",
@@ -313,11 +313,6 @@ def _story(kind: int, offset: int, size: int, value: int, revision: int) -> str:
         lib.WB_KIND_DETACH: f"the client went: {failed}" if value else "the client went",
         lib.WB_KIND_ERROR: f"malformed message, {command_name(offset)}: {failed}",
     }.get(kind, "")
-
-
-def _vector(offset: int) -> str:
-    name = irq_name(offset >> 16)
-    return name if name == "INTx" else f"{name} {offset & 0xFFFF}"
 
 
 def data_size(n: int) -> str:

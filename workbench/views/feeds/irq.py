@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ...records import vector_name
 from .source import Part, Source
 
 __all__ = ["IrqFeed", "vectors"]
 
-NAMES = ("INTx", "MSI", "MSI-X", "ERR", "REQ")
 _COMMAND, _INTERRUPT_DISABLE = 4, 1 << 10  # PCI 3.0, 6.2.2
 
 
@@ -15,9 +15,9 @@ def vectors(device: Any) -> list[tuple[int, int, str]]:
     """Return (index, vector, name) of every interrupt the device describes."""
     counts = device.irq.description.counts()
     return [
-        (index, vector, name if index == 0 else f"{name}[{vector}]")
-        for index, name in enumerate(NAMES)
-        for vector in range(counts[index])
+        (index, vector, vector_name(index, vector))
+        for index, count in enumerate(counts)
+        for vector in range(count)
     ]
 
 
