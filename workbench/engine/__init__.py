@@ -1,7 +1,7 @@
 """The only door to the C engine: ``ffi``, ``lib``, and ``check`` for its return codes.
 
-Imported by device, interrupts, dma, log and server, by nobody else. The C interface is described
-in ``wb.h``, which is also what cffi reads.
+Who may import it is in ``tests/test_layers.py``. The C interface is described in ``wb.h``, which is also
+what cffi reads.
 """
 
 import os
