@@ -39,7 +39,7 @@ ALLOWED: dict[str, set[str]] = {
     "number": set(),
     "unseen": set(),
     "region": {"engine", "hooks", "registers"},
-    "handles": {"engine", "fields", "hook", "number", "region", "registers", "unseen"},
+    "handles": {"engine", "fields", "hook", "mistakes", "number", "region", "registers", "unseen"},
     "registerarray": {"handles", "region", "registers", "unseen"},
     "blockhandle": {"engine", "handles", "region", "registerarray", "registers", "unseen"},
     "device": {

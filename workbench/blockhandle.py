@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from difflib import get_close_matches
-from operator import index
 from typing import Any
 
 from .engine import check, ffi, lib
@@ -45,7 +44,7 @@ class BlockHandle:
     def __setattr__(self, name: str, value: Any) -> None:
         handle = self._handles.get(name)
         if isinstance(handle, RegisterHandle):
-            handle.poke(index(value))
+            handle.poke(value)
         elif handle is None:
             self.__getattr__(name)
         else:
@@ -81,6 +80,7 @@ class BlockHandle:
 
     def peek(self, offset: int, size: int) -> bytes:
         """Return ``size`` stored bytes: no rules, no hooks."""
+        self._region.may_hold(offset, size)
         into = ffi.new("uint8_t[]", max(size, 1))
         result = lib.wb_region_get(self._region.handle, self._region.index, lib.WB_VALUE, offset, into, size)
         check(result, self._region.where(offset, size))

@@ -15,12 +15,13 @@ from typing import Any, TypeVar
 from .engine import lib
 from .fields import Field, spell
 from .hook import Hook
+from .mistakes import shown
 from .number import Number
 from .region import Region
 from .registers import Register
 from .unseen import unseen
 
-__all__ = ["FieldHandle", "RegisterHandle"]
+__all__ = ["FieldHandle", "RegisterHandle", "whole_number"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -49,7 +50,7 @@ class FieldHandle(Number):
         field = self.description
         if isinstance(value, str):
             value = field.number_of(value)
-        self.register.poke(field.insert(0, index(value)), field.mask)
+        self.register.poke(field.insert(0, whole_number(self.name, value)), field.mask)
 
     def __eq__(self, other: object) -> bool:
         return super().__eq__(self.description.number_of(other) if isinstance(other, str) else other)
@@ -104,7 +105,7 @@ class RegisterHandle(Number):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "value":
-            self.poke(index(value))
+            self.poke(value)
         elif name in self.fields:
             self.fields[name].value = value
         else:
@@ -129,6 +130,7 @@ class RegisterHandle(Number):
         Raises ValueError when the value does not fit the register.
         """
         size, whole = self.description.size, (1 << self.description.width) - 1
+        value = whole_number(self.name, value)
         if not 0 <= value <= whole:
             raise ValueError(f"{self.name} is {self.description.width} bits wide: {value:#x} does not fit")
         mask = whole if mask is None else mask & whole
@@ -146,10 +148,11 @@ class RegisterHandle(Number):
 
         Raises ValueError when the value does not fit.
         """
-        size = size or self.description.size
+        size, value = size or self.description.size, whole_number(self.name, value)
+        self._region.may_hold(self.offset, size)
         if not 0 <= value < 1 << 8 * size:
             raise ValueError(f"{self.name}: {value:#x} does not fit a write of {size} bytes")
-        self._region.write(self.offset, index(value).to_bytes(size, "little"))
+        self._region.write(self.offset, value.to_bytes(size, "little"))
 
     def reset(self) -> None:
         """Poke the reset value."""
@@ -183,6 +186,14 @@ class RegisterHandle(Number):
         place = f"{self._region.block.name}+{self.offset:#x}"
         digits = 2 + register.width // 4
         return f"<Register {self.name} @ {place} {register.modes} {value:#0{digits}x}{fields}>"
+
+
+def whole_number(name: str, value: object) -> int:
+    """Return what is to be stored in ``name`` as a plain int; TypeError when it is no whole number."""
+    try:
+        return index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} takes a whole number, not {shown(value)}") from None
 
 
 def _slot(name: str) -> str:

@@ -1,10 +1,9 @@
 """Arrays of registers seen through one device: ``dev.bar0.DB[2]``."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from operator import index
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from .handles import RegisterHandle
+from .handles import RegisterHandle, whole_number
 from .region import Region
 from .registers import Register
 from .unseen import unseen
@@ -32,6 +31,9 @@ class RegisterArray(tuple[RegisterHandle, ...]):
         self.name = f"{region.block.name}.{description.name}"
         self._region, self._elements = region, {}
         return self
+
+    def __getnewargs__(self) -> tuple[Region, Register]:
+        return self._region, self.description  # what a copy is made of
 
     if not TYPE_CHECKING:
 
@@ -68,7 +70,7 @@ class RegisterArray(tuple[RegisterHandle, ...]):
     def __setitem__(self, place: int | slice, value: Any) -> None:
         found: Any = self[place]
         if isinstance(found, RegisterHandle):
-            found.poke(index(value))
+            found.poke(value)
         else:
             self._poke_each(found, value)
 
@@ -76,7 +78,7 @@ class RegisterArray(tuple[RegisterHandle, ...]):
         if not isinstance(values, Iterable):
             text = f"a slice takes a value for each element, such as [{values!r}] * {len(elements)}"
             raise TypeError(f"{self.name}: {text}")
-        numbers = [index(number) for number in values]
+        numbers = [whole_number(self.name, number) for number in values]
         if len(numbers) != len(elements):
             raise ValueError(f"{self.name}: {len(numbers)} values for {len(elements)} elements")
         for element, number in zip(elements, numbers, strict=True):
