@@ -267,16 +267,28 @@ def test_no_descriptors_left_for_a_client_is_waited_out(card):
     assert card.server.running
 
 
-@pytest.mark.parametrize("interval", [0, -1, float("nan"), 3600])
+@pytest.mark.parametrize("interval", [0, -1, float("nan"), 3600, "fast"])
 def test_a_switch_interval_that_makes_no_sense_is_refused_before_anything_happens(card, interval):
     card.bar0.CTRL.on_write(lambda device: None)
     with pytest.raises(ValueError, match="switch_interval"):
         card.serve(switch_interval=interval)
+    server = card.serve(trace=False)
+    with pytest.raises(ValueError, match="switch_interval"):
+        card.serve(trace=True, switch_interval=interval)
+    assert not server._tracing
+    card.bar0.CTRL.on_write(lambda device: None)  # asks for the interval again
     with card.connect() as guest:
         assert guest.bar0.read32(0) == 5
 
 
-@pytest.mark.parametrize("path", ["\0abstract", "/nonexistent/x.sock", "x" * 120])
+@pytest.mark.parametrize("accesses", [0, -1, 1 << 32])
+def test_a_number_of_steps_that_makes_no_sense_is_refused(card, accesses):
+    card.serve().pause()
+    with pytest.raises(ValueError, match=f"1 access or more pass, not {accesses}"):
+        card.server.step(accesses)
+
+
+@pytest.mark.parametrize("path", ["\0abstract", "/nonexistent/x.sock", "x" * 120, "\ud800"])
 def test_a_path_that_cannot_be_leaves_the_device_as_it_was(card, path):
     with pytest.raises(wb.StateError):
         card.serve(path)

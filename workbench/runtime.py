@@ -152,9 +152,13 @@ def take_path(path: Path) -> None:
 
     Raises StateError when it is too long, is no socket, or somebody listens there.
     """
-    if b"\0" in os.fsencode(path):
+    try:
+        name = os.fsencode(path)
+    except UnicodeEncodeError:
+        raise StateError(f"no file can be called so: {str(path)!r}") from None
+    if b"\0" in name:
         raise StateError(f"a socket path has no NUL byte: {str(path)!r}")
-    if len(os.fsencode(path)) > PATH_LIMIT:
+    if len(name) > PATH_LIMIT:
         raise StateError(f"a socket path has at most {PATH_LIMIT} bytes: {path}")
     if not path.parent.is_dir():
         raise StateError(f"the directory {path.parent} does not exist")

@@ -17,6 +17,7 @@ import os
 import socket
 import threading
 import time
+from operator import index
 from typing import Any, ClassVar
 
 from .device import Device
@@ -56,8 +57,7 @@ class Server:
         trace: bool = False,
         switch_interval: float | None = SWITCH_INTERVAL,
     ) -> None:
-        if switch_interval is not None and not 0 < switch_interval < 60:
-            raise ValueError(f"switch_interval is seconds above 0 or None, not {switch_interval!r}")
+        _check_interval(switch_interval)
         self.device = device
         self.paused = False
         self.error: BaseException | None = None
@@ -176,6 +176,8 @@ class Server:
         """Let so many accesses pass while paused. Raises StateError when the server is not paused."""
         if not self.paused:
             raise StateError(f"{self.device.name} is {self.state}: pause() it before step()")
+        if not 0 < index(accesses) < 1 << 32:
+            raise ValueError(f"step() lets 1 access or more pass, not {accesses}")
         lib.wb_gate_step(self.device._core.handle, accesses)
 
     @property
@@ -195,6 +197,7 @@ class Server:
         """Make this running server what a second ``serve()`` asks for; StateError when the path differs."""
         if path is not None and os.path.abspath(os.fsdecode(path)) != self.path:
             raise StateError(f"{self.device.name} is served at {self.path} already: stop that server first")
+        _check_interval(switch_interval)
         if trace is not None:
             self._tracing = trace
             lib.wb_serve_trace(self.device._core.handle, int(trace))
@@ -306,6 +309,12 @@ class Server:
     def __repr__(self) -> str:
         who = f" to {self.client}" if self.client else ""
         return f"<Server of {self.device.name}: {self.state}{who} at {self.path}>"
+
+
+def _check_interval(seconds: object) -> None:
+    """Refuse what ``sys.setswitchinterval`` would, before it is kept: each change of a hook asks for it."""
+    if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < 60):
+        raise ValueError(f"switch_interval is seconds above 0 or None, not {seconds!r}")
 
 
 @atexit.register
