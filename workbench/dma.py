@@ -75,6 +75,14 @@ class DmaMemory:
         self._check(lib.wb_dma_peek(self._handle, iova, into, size), "peek at", iova, size)
         return bytes(ffi.buffer(into, size))
 
+    def poke(self, iova: int, data: bytes) -> None:
+        """Copy ``data`` as the workbench: logged, bus mastering may be off. Raises DmaError."""
+        data = bytes(memoryview(data))
+        self._reach("poke", iova, len(data))
+        self._check(
+            lib.wb_dma_poke(self._handle, iova, data, len(data), self._origin()), "poke", iova, len(data)
+        )
+
     def _room(self, verb: str, iova: int, size: int) -> Any:
         """Return room for so many bytes of guest memory. DmaError when there cannot be so many."""
         if index(size) < 0:

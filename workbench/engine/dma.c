@@ -435,3 +435,21 @@ int wb_dma_write(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_
 {
     return origin < WB_ORIGINS ? copy(device, iova, NULL, bytes, size, origin) : -EINVAL;
 }
+
+/* As the workbench too; but what changes the guest's memory leaves its record. */
+int wb_dma_poke(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t size, uint32_t origin)
+{
+    wb_record record = {
+        .time = wb_clock(), .kind = WB_KIND_DMA_WRITE, .origin = (uint8_t)origin, .region = WB_NO_REGION,
+        .offset = iova, .size = size < UINT32_MAX ? (uint32_t)size : UINT32_MAX, .flags = size > 8 ? WB_LONG : 0,
+    };
+    int result;
+
+    if (origin >= WB_ORIGINS || !size)
+        return size ? -EINVAL : 0;
+    result = copy(device, iova, NULL, bytes, size, PEEK);
+    wb_lock(device);
+    log_copy_locked(device, &record, result, bytes);
+    wb_unlock(device);
+    return result;
+}

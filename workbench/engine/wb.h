@@ -258,8 +258,9 @@ int wb_dma_unmap(wb_device *device, uint64_t iova, uint64_t size, int all);
  */
 int wb_dma_read(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size, uint32_t origin);
 int wb_dma_write(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t size, uint32_t origin);
-/* A copy from the guest for displays: no record, and bus master need not be on. */
+/* The workbench's own: whatever bus master and the range's flags say. A peek leaves no record. */
 int wb_dma_peek(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size);
+int wb_dma_poke(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t size, uint32_t origin);
 /* By IOVA; returns how many there are. */
 uint32_t wb_dma_list(wb_device *device, wb_dma_range *ranges, uint32_t room);
 

@@ -123,7 +123,7 @@ class Actions:
         if len(data) > MOST_POKED:
             raise Refused(f"at most {MOST_POKED} bytes at once")
         if space == "iova":
-            device.dma.write(start, data)
+            device.dma.poke(start, data)
         else:
             _block(device, space).poke(start, data)
 
