@@ -11,7 +11,8 @@
  *
  * Locks. One mutex a device, taken inside every wb_ function that touches shared state and held
  * for straight-line code only: never while upcalling, never while sending, never while copying
- * guest memory. (One exception: a client's eventfd is polled and written under it.) So every function may be called from any thread, hooks included.
+ * guest memory. (One exception: a client's eventfd is polled and written under it.) So every
+ * function may be called from any thread, hooks included.
  *
  * Results. 0 or a non-negative answer on success, a negative errno on failure.
  *
