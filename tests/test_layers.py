@@ -44,7 +44,7 @@ ALLOWED: dict[str, set[str]] = {
     "blockhandle": {"engine", "handles", "region", "registerarray", "registers", "unseen"},
     "device": {
         *("registers", "pci", "capabilities", "lint", "description", "takeover", "core", "interrupts"),
-        *("blockhandle", "handles", "region", "engine", "errors", "unseen"),
+        *("blockhandle", "handles", "region", "engine", "errors", "mistakes", "unseen"),
     },
     "session": {"protocol", "errors"},
     "trace": {"engine", "wire"},

@@ -210,3 +210,31 @@ def test_the_history_of_a_slot_can_be_reverted_compared_and_switched_off(noteboo
     for wrong in (lambda: dev.hooks.revert(name, 99), lambda: dev.hooks.disable("nobody"), dev.hooks.skip):
         with pytest.raises(wb.StateError):
             wrong()
+
+
+@pytest.mark.parametrize("wrong", [3, None, str, wb.Device, "Lamp"])
+def test_only_a_device_class_can_be_swapped_in(notebook, wrong):
+    dev = notebook["dev"]
+    with pytest.raises(TypeError, match=r"swap\(\) takes a class made from wb.Device, with an id, not"):
+        dev.swap(wrong)
+    with pytest.raises(TypeError, match="not Lamp"):
+        dev.swap(dev)
+    dev.bar0.CTRL.write(4)
+    assert dev.seen == (1, 4)
+
+
+def test_a_class_that_python_builds_otherwise_is_told_and_nothing_changes(notebook):
+    dev = notebook["dev"]
+    with pytest.warns(UserWarning, match="goes on as it was: .*layout differs"):
+        exec(cell(answer=3).replace("    id =", "    __slots__ = ('more',)\n    id =", 1), notebook)
+    dev.bar0.CTRL.write(4)
+    assert dev.seen == (1, 4)
+
+
+def test_override_takes_a_register_of_its_own_device(notebook):
+    dev = notebook["dev"]
+    for wrong in (5, dev.bar0, dev.bar0.CTRL.description):
+        with pytest.raises(TypeError, match=r"takes a register, such as dev\.bar0\.CTRL"):
+            dev.override(wrong, write=lambda device: None).__enter__()
+    with type(dev)("other") as other, pytest.raises(ValueError, match="register of another device"):
+        dev.override(other.bar0.CTRL, write=lambda device: None).__enter__()
