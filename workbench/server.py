@@ -17,6 +17,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
 from operator import index
 from typing import Any, ClassVar
 
@@ -186,10 +187,21 @@ class Server:
         return bool(lib.wb_gate_waiting(self.device._core.handle))
 
     def _gate(self, closed: bool) -> None:
-        lib.wb_gate_pause(self.device._core.handle, int(closed))
         with self._changed:
+            lib.wb_gate_pause(self.device._core.handle, int(closed))
             self.paused = closed
             self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def gate_closed(self) -> Iterator[None]:
+        """Let the guest's next access wait while the block runs; pause() and resume() wait for its end."""
+        with self._changed:
+            handle = self.device._core.handle
+            lib.wb_gate_pause(handle, 1)
+            try:
+                yield
+            finally:
+                lib.wb_gate_pause(handle, int(self.paused))
 
     def expect(
         self, path: str | os.PathLike[str] | None, trace: bool | None, switch_interval: float | None
