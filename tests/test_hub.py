@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import shlex
 import threading
 import time
 import weakref
@@ -235,7 +236,7 @@ def test_serving_gives_a_new_layout_with_the_socket(device: wb.Device, page: Pag
     assert page.layout["socket"] == ""
     server = device.serve()
     page.wait(lambda: page.layout["socket"] == server.path)
-    assert server.path in page.layout["qemu_args"]
+    assert shlex.split(page.layout["qemu_args"]) == device.qemu_args()
 
 
 def test_a_feed_that_fails_is_counted_and_shown_and_the_others_go_on(page: Page) -> None:

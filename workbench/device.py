@@ -17,7 +17,6 @@ Every mistake in a description is reported at class creation. Names are found by
 """
 
 import contextlib
-import json
 import logging
 import os
 import warnings
@@ -36,6 +35,7 @@ from .errors import DescriptionError, StateError
 from .handles import RegisterHandle
 from .interrupts import Interrupts
 from .mistakes import BARS, shown
+from .qemuargs import qemu_arguments
 from .region import Region
 from .registers import Bar, Block, Register
 from .takeover import layout_changes, refuse_new_layout
@@ -329,13 +329,7 @@ class Device:
         With ``memory`` they include shared guest memory of that size, which DMA needs; with None
         they are the device alone. Serves the device first if nobody does.
         """
-        server, memory = self._served(), str(memory or "")
-        plug: dict[str, Any] = {"driver": "vfio-user-pci", "socket": {"type": "unix", "path": server.path}}
-        if patience is not None:
-            plug["x-msg-timeout"] = _milliseconds(patience)
-        shared = f"memory-backend-memfd,id=ram,size={memory},share=on"
-        backed = ["-m", memory, "-object", shared, "-machine", "q35,memory-backend=ram"] if memory else []
-        return [*backed, "-device", json.dumps(plug)]
+        return qemu_arguments(self._served().path, memory, patience)
 
     def close(self) -> None:
         """Stop serving and remove the socket; registers and log stay readable. May be repeated."""
@@ -383,12 +377,6 @@ def _not_assigned(device: Device, name: str) -> str:
     if name.startswith("bar") or name in ("id", "irq", "capabilities"):
         return f"{name} is described in the class: write it there, and run the class again"
     return f"{name} belongs to the device and cannot be assigned to"
-
-
-def _milliseconds(patience: float) -> int:
-    if not 0 < float(patience) < 1e6:
-        raise ValueError(f"patience is seconds above 0, not {patience!r}")
-    return max(1, int(float(patience) * 1000))
 
 
 def _defined_again(cls: type[Device]) -> None:
