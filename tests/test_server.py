@@ -327,6 +327,42 @@ def test_a_socket_that_somebody_removed_is_told_and_the_server_can_be_started_ag
         assert guest.bar0.read32(0) == 5
 
 
+@pytest.mark.parametrize("moment", ["made", "started"])
+def test_ctrl_c_while_a_server_starts_leaves_nothing_that_is_in_the_way(card, monkeypatch, moment):
+    class Interrupted(threading.Thread):
+        def __init__(self, **options):
+            super().__init__(**options)
+            if moment == "made":
+                raise KeyboardInterrupt
+
+        def start(self):
+            super().start()
+            started.append(self)
+            raise KeyboardInterrupt
+
+    before, started = len(os.listdir("/proc/self/fd")), []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Thread", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            card.serve()
+    for thread in started:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert len(os.listdir("/proc/self/fd")) == before
+    with card.connect() as guest:
+        assert guest.bar0.read32(0) == 5
+
+
+def test_ctrl_c_while_a_server_stops_lets_it_be_stopped_again(card, monkeypatch):
+    server = card.serve()
+    with monkeypatch.context() as patch:
+        patch.setattr(server._listener, "wake", lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            server.stop()
+    server.stop()
+    assert server.state == "stopped"
+
+
 @pytest.mark.parametrize(
     ("one", "two"), [("a b", "a_b"), ("x" * 60, "x" * 61), ("\u5361" * 50, "\u7247" * 50)]
 )

@@ -55,19 +55,21 @@ class Listener:
 
     def accept(self) -> socket.socket | None:
         """Return the next client's connection; None after ``wake()``. Passing shortages are waited out."""
-        assert self._socket is not None
+        listening, wake = self._socket, self._wake
+        if listening is None:  # closed before anybody came to accept
+            return None
         poller = select.poll()
-        poller.register(self._wake, select.POLLIN)
-        poller.register(self._socket, select.POLLIN)
+        poller.register(wake, select.POLLIN)
+        poller.register(listening, select.POLLIN)
         while True:
-            if any(fd == self._wake for fd, _ in poller.poll()):
+            if any(fd == wake for fd, _ in poller.poll()):
                 return None
             try:
-                return self._socket.accept()[0]
+                return listening.accept()[0]
             except OSError as error:
                 if error.errno not in PASSING:
                     raise
-                select.select([self._wake], [], [], RETRY_MS / 1000)
+                select.select([wake], [], [], RETRY_MS / 1000)
 
     def wake(self) -> None:
         """End ``accept()``, from any thread."""

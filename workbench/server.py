@@ -109,23 +109,26 @@ class Server:
             if other is not None and other.running:
                 raise StateError(f"{self.device.name} is served at {other.path} already")
             self._listener = Listener(self.device.name, self.wanted)
-            self._path = self._listener.path
-            self._thread = threading.Thread(
-                target=self._run, name=f"workbench {self.device.name}", daemon=True
-            )
-            core = self.device._core
-            lib.wb_serve_trace(core.handle, int(self._tracing))
-            lib.wb_gate_abandon(core.handle, 0)
-            core.server = self.device.server = self
-            core.hooks.on_change = self._tune
-            self._set("listening")
-            _running[self.device.name] = self
             try:
-                self._tune()
-                self._thread.start()
-            except BaseException:
+                self._launch()
+            except BaseException:  # Ctrl-C too: at any moment, perhaps when the thread runs already
+                self._leave()
                 self._end("failed")
                 raise
+
+    def _launch(self) -> None:
+        """Begin to serve at the listener."""
+        self._path = self._listener.path
+        self._thread = threading.Thread(target=self._run, name=f"workbench {self.device.name}", daemon=True)
+        core = self.device._core
+        lib.wb_serve_trace(core.handle, int(self._tracing))
+        lib.wb_gate_abandon(core.handle, 0)
+        core.server = self.device.server = self
+        core.hooks.on_change = self._tune
+        self._set("listening")
+        _running[self.device.name] = self
+        self._tune()
+        self._thread.start()
 
     def stop(self, timeout: float = JOIN_SECONDS) -> None:
         """Stop serving, drop the client, remove the socket. May be repeated, and called by a hook.
@@ -149,9 +152,9 @@ class Server:
     def _leave(self) -> None:
         """Ask the thread to end."""
         with self._changed:  # the thread closes the listener under the same lock
-            if not self.running or self._stopping:
+            if not self.running:
                 return
-            self._stopping = True
+            self._stopping = True  # perhaps again: Ctrl-C may have come before all below was done
             self._listener.wake()
             connection = self._connection
         lib.wb_gate_abandon(self.device._core.handle, 1)
