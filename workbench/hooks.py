@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
-from .engine import ffi, lib
+from .engine import ffi, lib, words_of
 from .errors import StateError
 from .failures import Failures, HookSkippedError
 from .hook import Access, Hook
@@ -26,7 +26,7 @@ __all__ = ["Access", "Hook", "Hooks"]
 
 READ, WRITE = "read", "write"
 BITS = {READ: lib.WB_HOOK_READ, WRITE: lib.WB_HOOK_WRITE}
-ORIGINS = ("guest", "notebook", "device")
+ORIGINS = words_of("wb_origin", "WB_")
 DEPTH_LIMIT = 32  # of hooks that touch hooked registers; well before Python's own limit
 CACHE_LIMIT = 4096  # distinct (offset, size) pairs remembered before starting afresh
 HISTORY = 50  # revisions kept of a slot

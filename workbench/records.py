@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .engine import ffi, lib
+from .engine import lib, words_of
 from .errors import DMA_REASONS
 from .fields import Field, spell
 from .protocol import IRQ_NAMES, REGION_NAMES, command_name, irq_name, region_name
@@ -35,22 +35,14 @@ RECORD = np.dtype(
     + [(name, "u1") for name in ("kind", "origin", "region", "plane")]
 )
 
-
-def _enum(name: str, prefix: str) -> dict[int, str]:
-    """Return number -> lower-case name of a C enum, without the prefix and the counting member (WB_KINDS)."""
-    elements: dict[int, str] = ffi.typeof(f"enum {name}").elements
-    counter = f"{name}s".upper()
-    return {n: text.removeprefix(prefix).lower() for n, text in sorted(elements.items()) if text != counter}
-
-
-KINDS = _enum("wb_kind", "WB_KIND_")  #: 0: "read", 1: "write", 2: "poke" ...
-ORIGINS = _enum("wb_origin", "WB_")  #: "guest", "notebook", "device"
-FLAGS = _enum("wb_flag", "WB_")  #: 1: "unmapped", 2: "violation" ...
+KINDS = words_of("wb_kind", "WB_KIND_")  #: 0: "read", 1: "write", 2: "poke" ...
+ORIGINS = words_of("wb_origin", "WB_")  #: "guest", "notebook", "device"
+FLAGS = words_of("wb_flag", "WB_")  #: 1: "unmapped", 2: "violation" ...
 #: what deserves a look
 FLAGGED = lib.WB_UNMAPPED | lib.WB_VIOLATION | lib.WB_HOOK_FAILED | lib.WB_REFUSED
 
 _SLOTS = {lib.WB_HOOK_READ: "on_read", lib.WB_HOOK_WRITE: "on_write"}
-_OUTCOMES = _enum("wb_irq_outcome", "WB_IRQ_")
+_OUTCOMES = words_of("wb_irq_outcome", "WB_IRQ_")
 _RESETS = {lib.WB_RESET_DEVICE: "by the client", lib.WB_RESET_NOTEBOOK: "from the notebook"}
 _MARKS = {
     "unmapped": "unmapped address",
