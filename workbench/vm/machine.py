@@ -19,10 +19,8 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, Self, overload
 
 from ..errors import StateError, VmError
-from . import initramfs, kit
 from .agent import Gone, Hung, Restarted
 from .boot import Boot, BootFailed, KvmBroken
-from .command import Wiring, qemu_command
 from .consoletext import ConsoleText
 from .debs import Progress as ProgressCall
 from .devices import Servable, devices_of, likely_causes, plugged, serve_free
@@ -30,6 +28,7 @@ from .hotplug import HotPlug
 from .kvm import forget_kvm_failure, kvm_failure, kvm_problem, remember_kvm_failure
 from .process import Process
 from .progress import Progress, telling
+from .recipe import Ready, Recipe
 from .slots import Slots
 
 #: Seconds to wait for the agent after it should have killed a command.
@@ -81,15 +80,17 @@ class VM:
     ) -> None:
         if accel not in ("auto", "kvm", "tcg"):
             raise ValueError(f'accel is "auto", "kvm" or "tcg", not {accel!r}')
-        self._slots, self.memory, self.timeout = Slots(devices_of(devices)), memory, timeout
+        self._slots, self.timeout = Slots(devices_of(devices)), timeout
         for device in self.devices:
             plugged(device, self)
-        self.modules = (modules,) if isinstance(modules, str) else tuple(modules)
         self.accel: str = accel
-        self._trace = (trace,) if isinstance(trace, str) else tuple(trace or ())
-        self._qemu, self._kernel, self._extra = qemu, kernel, tuple(extra_args)
-        self._append, self._files = append, files
         self._progress = Progress() if progress is None else telling(progress)
+        self.modules = (modules,) if isinstance(modules, str) else tuple(modules)
+        self._recipe = Recipe(
+            self.modules, memory,
+            (trace,) if isinstance(trace, str) else tuple(trace or ()),
+            qemu, kernel, tuple(extra_args), append, files, self._progress,
+        )  # fmt: skip
         self._lock = threading.RLock()
         self._process: Process | None = None
         self._used: str | None = None
@@ -119,16 +120,16 @@ class VM:
         if self.accel == "kvm" and problem:
             raise VmError(f"KVM was asked for but cannot be used: {problem}")
         self._serve()
-        qemu, guest, initrd = self._prepare()
+        ready = self._recipe.prepare()
         if self.accel == "kvm" or (self.accel == "auto" and not problem and not kvm_failure()):
             try:
-                self._boot(qemu, guest, initrd, "kvm")
+                self._boot(ready, "kvm")
             except KvmBroken as error:
                 self._kvm_failed(str(error).splitlines()[0])
             else:
                 forget_kvm_failure()
                 return self
-        return self._boot(qemu, guest, initrd, "tcg")
+        return self._boot(ready, "tcg")
 
     def _kvm_failed(self, why: str) -> None:
         """Go on without KVM, unless it was asked for."""
@@ -144,34 +145,8 @@ class VM:
             serve_free(device, _machines)
             plugged(device, self)  # again: it may have taken over another's server, and its place
 
-    def _prepare(self) -> tuple[kit.Qemu, kit.Guest, bytes]:
-        """Find or fetch what is needed and build the initramfs."""
-        qemu = kit.probe((str(self._qemu),)) if self._qemu is not None else None
-        if self._qemu is not None and qemu is None:
-            raise VmError(f"{self._qemu} does not run or has no vfio-user-pci (QEMU 10.1 or newer has it)")
-        found, guest = kit.fetch(self._progress)
-        if self._kernel is not None:
-            guest = kit.Guest(Path(self._kernel), guest.modules, guest.busybox)
-        return qemu or found, guest, initramfs.build(guest, self.modules, self._files)
-
-    def _boot(self, qemu: kit.Qemu, guest: kit.Guest, initrd: bytes, accel: str) -> Self:
-        arguments = self._slots.arguments()
-
-        def command(wiring: Wiring) -> list[str]:
-            return qemu_command(
-                qemu,
-                accel,
-                self.memory,
-                guest.vmlinuz,
-                wiring,
-                arguments,
-                self._trace,
-                self._append,
-                self._extra,
-            )
-
-        self._progress(f"starting QEMU {qemu.version} ({accel})", None)
-        self._process, self._used = Process(command, initrd), accel
+    def _boot(self, ready: Ready, accel: str) -> Self:
+        self._process, self._used = self._recipe.start(ready, accel, self._slots.arguments()), accel
         _started.add(self)
         self._wait_boot(self._process, "boot", 0)
         return self
