@@ -195,3 +195,5 @@ def test_a_vm_is_driven_when_there_is_one(device: wb.Device, page: Page) -> None
 def test_an_action_that_is_none_says_so(page: Page) -> None:
     assert "no action 'explode'" in refused(page.do("explode"))
     assert "no action 'done'" in refused(page.do("done"))
+    nothing: Any = []
+    assert "no action '[]'" in refused(page.do(nothing))

@@ -180,6 +180,10 @@ def test_memory_without_bus_mastering_is_out_of_reach(device, guest):
     guest.memory[0] = 1
     with pytest.raises(OSError, match="bus master"):
         device.dma.read(0, 1)
+    device.dma.poke(1, b"ok")  # the workbench is no bus master
+    assert (device.dma.peek(0, 3), guest.memory[1:3]) == (b"\1ok", b"ok")
+    with pytest.raises(wb.DmaError, match=r"cannot poke 1 bytes .*mapped no memory"):
+        device.dma.poke(1 << 40, b"x")
 
 
 def test_memory_that_is_read_only_for_the_device(device, guest):

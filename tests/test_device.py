@@ -1,6 +1,8 @@
 """Device: descriptions, their mistakes, and the life of an instance."""
 
+import copy
 import gc
+import pickle
 import weakref
 
 import pytest
@@ -227,3 +229,58 @@ def test_a_large_bar_costs_no_memory():
             return resident() - before
 
     assert min(grown() for _ in range(3)) < 8 << 20  # the least: the process may grow for reasons of its own
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("bar0", "bar0 holds registers: assign to one, as in bar0"),
+        ("config", r"as in config\.VENDOR_ID = 1"),
+        ("bar5", "bar5 is described in the class"),
+        ("id", "id is described in the class"),
+        ("irq", "irq is described in the class"),
+        ("log", "log belongs to the device"),
+        ("hooks", "hooks belongs to the device"),
+    ],
+)
+def test_what_a_device_is_made_of_is_not_assigned_to(card, name, message):
+    before = getattr(card, name, None)
+    with pytest.raises(AttributeError, match=message):
+        setattr(card, name, 5)
+    assert getattr(card, name, None) is before
+    card.anything_else = 5
+
+
+@pytest.mark.parametrize("make", [copy.copy, copy.deepcopy, pickle.dumps])
+def test_a_device_is_not_copied(card, make):
+    with pytest.raises(TypeError, match="can neither be copied nor pickled, for it belongs to its guest"):
+        make(card)
+    with pytest.raises(TypeError, match=r"a part of it: log\[:\]"):
+        make(card.log)
+    assert len(copy.deepcopy(card.log[:])) == len(card.log)
+
+
+def test_a_device_is_made_once(card):
+    server = card.serve()
+    with pytest.raises(wb.StateError, match="is made already"):
+        card.__init__()
+    assert card.server is server
+
+
+@pytest.mark.parametrize("records", [-1, 1 << 32])
+def test_a_log_of_a_size_that_cannot_be_is_refused(card, records):
+    with pytest.raises(ValueError, match=f"not {records}"):
+        type(card)("other", log_records=records)
+
+
+@pytest.mark.parametrize("name", ["two\nlines", "\ud800"])
+def test_a_name_that_cannot_be_printed_is_refused(card, name):
+    with pytest.raises(ValueError, match="can be printed"):
+        type(card)(name)
+
+
+def test_a_patience_that_makes_no_sense_is_refused(card):
+    for patience in (0, -1, float("nan")):
+        with pytest.raises(ValueError, match="patience is seconds above 0"):
+            card.qemu_args(patience=patience)
+    assert card.qemu_args(memory=64)[1] == "64"

@@ -186,6 +186,27 @@ def test_bus_master_gates_every_copy(memory: Memory) -> None:
     assert memory.read(0, 1) == b"\0"
 
 
+def test_the_workbench_pokes_whatever_the_guest_allows_the_device_and_leaves_a_record(memory: Memory) -> None:
+    memory.engine.memory(lib.WB_CONFIG, 256)
+    assert memory.map(0, flags=READ) == 0
+
+    def poke(iova: int, data: bytes) -> int:
+        return lib.wb_dma_poke(memory.engine.device, iova, data, len(data), lib.WB_NOTEBOOK)
+
+    assert poke(8, b"0123456789") == 0
+    assert os.pread(memory.file, 10, 8) == b"0123456789"
+    last = memory.engine.last()
+    assert (last.kind, last.origin, last.offset) == (lib.WB_KIND_DMA_WRITE, lib.WB_NOTEBOOK, 8)
+    assert (last.size, last.flags, last.value.to_bytes(8, "little")) == (10, lib.WB_LONG, b"01234567")
+    assert poke(PAGE - 1, b"xx") == -14
+    assert (memory.engine.last().flags, memory.engine.last().value) == (lib.WB_REFUSED, 14)
+    assert poke(PAGE, b"") == 0
+    reader = os.open(f"/proc/self/fd/{memory.file}", os.O_RDONLY)
+    assert memory.map(PAGE, flags=READ, fd=reader) == 0
+    os.close(reader)
+    assert poke(PAGE, b"x") == -95  # what takes no writes takes no pokes
+
+
 def test_a_truncated_file_is_an_error_and_does_not_grow(unsealed: Memory) -> None:
     memory = unsealed
     assert memory.map(0, 4 * PAGE) == 0

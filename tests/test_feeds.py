@@ -259,7 +259,7 @@ def test_of_many_vectors_only_a_window_is_told() -> None:
         json = poll().json
         assert (json["first"], json["total"], json["mode"]) == (2, 2051, "MSI-X")
         names = [(line["name"], line["armed"], line["enabled"]) for line in json["lines"]]
-        assert names == [("MSI 1", False, False), ("MSI-X 0", True, True), ("MSI-X 1", True, True)]
+        assert names == [("MSI[1]", False, False), ("MSI-X[0]", True, True), ("MSI-X[1]", True, True)]
         device.irq[1].trigger()
         assert [line["count"] for line in poll().json["lines"]] == [0, 0, 1]
         device.irq[3].trigger()  # out of sight

@@ -1,7 +1,9 @@
 """Bars, registers and fields seen through one device."""
 
+import copy
 import enum
 import gc
+import pickle
 
 import pytest
 
@@ -110,8 +112,20 @@ def test_arrays_are_indexed(lamp):
     assert lamp.bar0.peek(0x110, 2) == b"\xcd\xab"
     assert [int(db) for db in lamp.bar0.DB] == [0, 0, 0xABCD, 0]
     assert lamp.bar0.DB[-1].name == "bar0.DB[3]"
-    with pytest.raises(AttributeError, match="element of the array DB"):
+    with pytest.raises(AttributeError, match=r"bar0.DB is an array: assign to DB\[0\]"):
         lamp.bar0.DB = 1
+
+
+def test_a_slice_of_an_array_takes_a_value_for_each_element(lamp):
+    lamp.bar0.DB[:] = [1, 2, 3, 4]
+    lamp.bar0.DB[1:3] = (n for n in (7, lamp.bar0.DB[3]))
+    assert [int(db) for db in lamp.bar0.DB] == [1, 7, 4, 4]
+    assert len(lamp.log.filter(register="DB", kind="poke")) == 6
+    with pytest.raises(ValueError, match="3 values for 4 elements"):
+        lamp.bar0.DB[:] = [1, 2, 3]
+    with pytest.raises(TypeError, match=r"such as \[0\] \* 2"):
+        lamp.bar0.DB[2:] = 0
+    assert [int(db) for db in lamp.bar0.DB] == [1, 7, 4, 4]
 
 
 def test_64_bits_fit(lamp):
@@ -125,6 +139,34 @@ def test_a_value_that_does_not_fit_is_refused(lamp, value):
         lamp.bar0.CTRL = value
     with pytest.raises(ValueError, match=r"bar0\.CTRL"):
         lamp.bar0.CTRL.write(value)
+
+
+@pytest.mark.parametrize("value", [1.5, "ON", None, b"1"])
+def test_a_value_that_is_no_whole_number_is_refused_by_name(lamp, value):
+    ctrl = lamp.bar0.CTRL
+    for name, store in (
+        ("CTRL", ctrl.write),
+        ("CTRL", ctrl.poke),
+        ("CTRL", lambda value: setattr(ctrl, "value", value)),
+        ("CTRL", lambda value: setattr(lamp.bar0, "CTRL", value)),
+        (r"DB\[1\]", lambda value: lamp.bar0.DB.__setitem__(1, value)),
+        ("DB", lambda value: lamp.bar0.DB.__setitem__(slice(1), [value])),
+    ):
+        with pytest.raises(TypeError, match=rf"bar0\.{name} takes a whole number, not {value!r}"):
+            store(value)
+    if not isinstance(value, str):
+        with pytest.raises(TypeError, match=rf"bar0\.CTRL\.ON takes a whole number, not {value!r}"):
+            ctrl.ON = value
+    assert not lamp.log.total
+
+
+def test_a_handle_is_copied_and_its_device_is_not(lamp):
+    lamp.bar0.DB[2] = 7
+    assert copy.copy(lamp.bar0.DB)[2] == copy.copy(lamp.bar0).DB[2] == copy.copy(lamp.bar0.DB[2]) == 7
+    for handle in (lamp.bar0, lamp.bar0.DB, lamp.bar0.CTRL, lamp.bar0.CTRL.ON):
+        for make in (copy.deepcopy, pickle.dumps):
+            with pytest.raises(TypeError, match="bar0 belongs to a device, which can neither be copied nor"):
+                make(handle)
 
 
 def test_a_wrong_name_says_what_there_is(lamp):
@@ -164,8 +206,15 @@ def test_outside_the_bar_is_an_error(lamp):
             touch(4095, 2)
     with pytest.raises(OSError, match="bar0 at 0x1000"):
         lamp.bar0.write(4096, b"x")
-    with pytest.raises(OverflowError):
-        lamp.bar0.read(-1, 2)
+    for touch in (lamp.bar0.read, lamp.bar0.peek):
+        for offset, size in ((-1, 2), (0, -2), (1 << 64, 2), (0, 1 << 50)):
+            with pytest.raises(OSError, match=f"bar0 at {offset:#x}, {size} bytes: it has 0x1000 bytes"):
+                touch(offset, size)
+    with pytest.raises(OSError, match="bar0 at -0x1, 1 bytes"):
+        lamp.bar0.poke(-1, b"x")
+    for size in (-1, 1 << 40):
+        with pytest.raises(OSError, match=f"bar0 at 0x0, {size} bytes"):
+            lamp.bar0.CTRL.write(1, size)
 
 
 def test_bytes_can_be_poked_over_any_range(lamp):

@@ -2,6 +2,7 @@
 
 import gc
 import itertools
+import shlex
 import threading
 import time
 import weakref
@@ -17,6 +18,7 @@ import workbench as wb
 from workbench.views.budget import ANSWERS, FRAMES, IN_FLIGHT, MESSAGES, Budget, Pace
 from workbench.views.flusher import NAME, flusher
 from workbench.views.hub import Hub, hub_of
+from workbench.views.seat import IDLE
 
 
 def flushers() -> list[threading.Thread]:
@@ -234,7 +236,7 @@ def test_serving_gives_a_new_layout_with_the_socket(device: wb.Device, page: Pag
     assert page.layout["socket"] == ""
     server = device.serve()
     page.wait(lambda: page.layout["socket"] == server.path)
-    assert server.path in page.layout["qemu_args"]
+    assert shlex.split(page.layout["qemu_args"]) == device.qemu_args()
 
 
 def test_a_feed_that_fails_is_counted_and_shown_and_the_others_go_on(page: Page) -> None:
@@ -259,6 +261,18 @@ def test_a_senseless_message_harms_nobody(page: Page, content: dict[str, Any]) -
     page.look(registers={"block": "bar2"})
     page.wait(lambda: "registers" in page.feeds)
     assert flusher is not None
+
+
+@pytest.mark.parametrize("feeds", [{}, {"of the future": {}}, {"log": {"rows": "many"}}, [1]])
+def test_a_page_for_which_nothing_works_is_looked_after_once_a_second(page: Page, feeds: Any) -> None:
+    now = time.monotonic()
+    with page.hub._lock:
+        seat = page.hub._seats[page]
+        seat.want(page.name, {"visible": True, "feeds": feeds}, now)
+        assert seat.delay(now) == 0  # the flusher must look at the wish ...
+        seat.prepare(now, 30)
+        assert seat.delay(now) == IDLE  # ... but not again and again: that took a whole core
+        assert seat.delay(now + IDLE) == 0
 
 
 class Spy(wb.Device):

@@ -1,6 +1,7 @@
 """DMA_MAP and DMA_UNMAP: what a client may map, what is refused, and what becomes of the descriptors."""
 
 import errno
+import fcntl
 import os
 import threading
 import time
@@ -9,6 +10,7 @@ import pytest
 from leaks import open_fds
 from sample import map_payload, memory_file, refusal, unmap_payload
 
+import workbench as wb
 from workbench import protocol
 from workbench.protocol import DMA_MAP, Command
 
@@ -234,6 +236,47 @@ def test_memory_of_a_client_that_left_is_closed(device):
     with device.connect() as guest:
         assert open_fds() == before
         assert refusal(guest, UNMAP, unmap_payload()) == errno.ENOENT
+
+
+@pytest.mark.parametrize(
+    ("flags", "seal"),
+    [(os.MFD_ALLOW_SEALING, fcntl.F_SEAL_WRITE), (os.MFD_HUGETLB, 0)],
+    ids=["sealed", "huge"],
+)
+def test_a_file_that_takes_no_writes_is_not_said_to_be_truncated(device, guest, flags, seal):
+    guest.enable()
+    fd = os.memfd_create("memory", flags)
+    try:
+        os.ftruncate(fd, 2 << 20)
+        if seal:
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, seal)
+        guest.request(MAP, map_payload(0, 2 << 20), [fd])
+    finally:
+        os.close(fd)
+    assert device.dma.read(0, 4) == bytes(4)
+    with pytest.raises(wb.DmaError, match="the file behind it refuses that"):
+        device.dma.write(0, b"abcd")
+    assert "its file refuses" in str(device.log[-1])
+    assert guest.bar0.read32(0x10) == 0xC0FFEE
+
+
+def test_an_address_or_a_size_that_cannot_be_is_told(device, guest):
+    guest.enable()
+    dma = device.dma
+    for iova, size in ((TOP - 2, 4), (0, 1 << 50)):
+        for copy in (dma.read, dma.peek):
+            with pytest.raises(
+                wb.DmaError, match=f"{size} bytes at IOVA {iova:#x}: .* mapped no memory there"
+            ):
+                copy(iova, size)
+    with pytest.raises(wb.DmaError, match="mapped no memory there"):
+        dma.write(TOP - 2, b"abcd")
+    for iova in (-1, TOP, 1 << 80):
+        for copy in (dma.read, dma.peek):
+            with pytest.raises(ValueError, match="an IOVA has 64 bits"):
+                copy(iova, 4)
+    with pytest.raises(ValueError, match="from 0 on: -5"):
+        dma.read(0, -5)
 
 
 def test_a_file_truncated_behind_its_mapping_fails_the_copy_and_nothing_else(device, guest):

@@ -112,7 +112,7 @@ def test_a_bar_of_its_own_is_a_bar_like_any_other() -> None:
         assert guest.enable_msix() == 3
         assert device.bar1.MSIX_DATA[2].value
         assert device.irq[2].trigger() == "delivered"
-        assert device.log[-1].text == "MSI-X 2 delivered"
+        assert device.log[-1].text == "MSI-X[2] delivered"
         assert device.log.filter(register="MSIX_VECTOR_CONTROL[2]", kind="write")
 
 
@@ -253,6 +253,6 @@ def test_a_device_says_what_it_has() -> None:
         with pytest.raises(OSError, match="trigger INTx, which the device does not have: it has MSI 0 and"):
             device.irq.intx.trigger()
         assert repr(device.irq) == "<MSI not enabled (1 vectors); MSI-X not enabled (4 vectors)>"
-        assert repr(device.irq[-1]) == "<MSI-X 3 idle, signalled 0×>"
+        assert repr(device.irq[-1]) == "<MSI-X[3] idle, signalled 0×>"
         assert not device.irq.asserted
     assert repr(Interrupts(intx="B", msi=2)) == "Interrupts(intx='B', msi=2)"

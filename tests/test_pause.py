@@ -111,3 +111,24 @@ def test_a_hook_that_never_returns_can_be_skipped(card):
     assert got == [7]
     assert isinstance(card.hooks.failures[0].error, HookSkippedError)
     assert card.hooks.stalls.running is None
+
+
+def test_who_pauses_while_a_class_is_taken_over_stays_paused(card, monkeypatch):
+    server = card.serve()
+    redescribe = type(card.hooks).redescribe
+    pressed = threading.Thread(target=server.pause)
+
+    def slowly(hooks, *rest):
+        pressed.start()
+        pressed.join(0.05)  # it waits for the end; once it did not, and its pause was lost
+        redescribe(hooks, *rest)
+
+    monkeypatch.setattr(type(card.hooks), "redescribe", slowly)
+    with card.connect() as guest:
+        card.swap(Card)
+        pressed.join()
+        assert server.state == "paused"
+        thread, _ = reader(guest, 1)
+        until_waiting(card)
+        server.resume()
+        thread.join()

@@ -90,6 +90,8 @@ def test_no_text_finds_everything(log: AccessLog) -> None:
         ("reg", "must be compared"),
         ("value == CTRL", "'CTRL' is not a number"),
         ("value == 0x1ffffffffffffffff", "64 bits"),
+        ("value == 0x_", "'0x_' is not a number"),
+        ("value == 1__0", "'1__0' is not a number"),
         ("value $ 1", "not understood: '\\$ 1'"),
         ("__import__('os')", "not expected|not understood"),
         ("(" * 100 + "w" + ")" * 100, "too many parentheses"),

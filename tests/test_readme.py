@@ -39,7 +39,7 @@ def test_all_of_it_runs_in_its_own_order_with_a_vm_in_the_end(capsys):
     assert not names["dev"].hooks.failures
 
 
-def test_the_readme_names_every_command_there_is():
+def test_the_readme_names_the_commands_to_begin_with():
     text = README.read_text()
     assert all(f"make {target}" in text for target in ("lab", "test", "demo"))
     assert wb.doctor.__name__ in text

@@ -79,7 +79,7 @@ def test_what_deserves_a_look_is_marked(log: AccessLog, bits: int, words: str) -
     ("kind", "values", "register", "words"),
     [
         ("irq", {"offset": 0, "value": lib.WB_IRQ_DELIVERED}, "irq.INTx", "INTx delivered"),
-        ("irq", {"offset": 2 << 16 | 3, "value": lib.WB_IRQ_NOBODY}, "irq.MSI-X[3]", "MSI-X 3 nobody"),
+        ("irq", {"offset": 2 << 16 | 3, "value": lib.WB_IRQ_NOBODY}, "irq.MSI-X[3]", "MSI-X[3] nobody"),
         ("unmask", {}, "irq.INTx", "INTx unmasked"),
         ("dma_read", {"offset": 0x1000, "size": 512}, "dma", "IOVA 0x1000, 512 bytes"),
         ("map", {"offset": 0, "value": 256 << 20}, "dma", "IOVA 0x0, 256 MiB"),

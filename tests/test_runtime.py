@@ -1,5 +1,7 @@
 """Where sockets live, and the interpreter's switch interval while hooks are served."""
 
+import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -123,3 +125,36 @@ def test_a_wish_that_python_refuses_leaves_nothing_behind():
         SwitchInterval.want(who, -1.0)
     SwitchInterval.want(who, None)
     assert sys.getswitchinterval() == pytest.approx(before)
+
+
+def test_a_directory_that_somebody_removed_is_made_again(home):
+    before = len(os.listdir("/proc/self/fd"))
+    first = SocketDirectory.take()
+    shutil.rmtree(home / "workbench")  # as the end of a login session does
+    assert SocketDirectory.take() == first
+    assert first.is_dir()
+    for _ in range(2):
+        SocketDirectory.give()
+    assert not first.exists()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_directory_that_somebody_removed_is_let_go(home):
+    before = len(os.listdir("/proc/self/fd"))
+    SocketDirectory.take()
+    shutil.rmtree(home / "workbench")
+    SocketDirectory.give()
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_directory_that_lost_its_lock_keeps_its_sockets(home):
+    first = SocketDirectory.take()
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(first / "x.sock"))
+        (first / "lock").unlink()  # old and empty: what clears temporary files takes it
+        os.utime(first, (0, 0))
+        SocketDirectory.take()
+        assert {entry.name for entry in first.iterdir()} == {"lock", "x.sock"}
+    for _ in range(2):
+        SocketDirectory.give()
+    assert not first.exists()

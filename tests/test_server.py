@@ -4,6 +4,7 @@ import contextlib
 import os
 import resource
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -266,16 +267,28 @@ def test_no_descriptors_left_for_a_client_is_waited_out(card):
     assert card.server.running
 
 
-@pytest.mark.parametrize("interval", [0, -1, float("nan"), 3600])
+@pytest.mark.parametrize("interval", [0, -1, float("nan"), 3600, "fast"])
 def test_a_switch_interval_that_makes_no_sense_is_refused_before_anything_happens(card, interval):
     card.bar0.CTRL.on_write(lambda device: None)
     with pytest.raises(ValueError, match="switch_interval"):
         card.serve(switch_interval=interval)
+    server = card.serve(trace=False)
+    with pytest.raises(ValueError, match="switch_interval"):
+        card.serve(trace=True, switch_interval=interval)
+    assert not server._tracing
+    card.bar0.CTRL.on_write(lambda device: None)  # asks for the interval again
     with card.connect() as guest:
         assert guest.bar0.read32(0) == 5
 
 
-@pytest.mark.parametrize("path", ["\0abstract", "/nonexistent/x.sock", "x" * 120])
+@pytest.mark.parametrize("accesses", [0, -1, 1 << 32])
+def test_a_number_of_steps_that_makes_no_sense_is_refused(card, accesses):
+    card.serve().pause()
+    with pytest.raises(ValueError, match=f"1 access or more pass, not {accesses}"):
+        card.server.step(accesses)
+
+
+@pytest.mark.parametrize("path", ["\0abstract", "/nonexistent/x.sock", "x" * 120, "\ud800"])
 def test_a_path_that_cannot_be_leaves_the_device_as_it_was(card, path):
     with pytest.raises(wb.StateError):
         card.serve(path)
@@ -301,6 +314,53 @@ def test_the_socket_of_somebody_else_at_the_same_path_stays(card, tmp_path):
         other.bind(str(path))
         card.close()
         assert path.exists()
+
+
+def test_a_socket_that_somebody_removed_is_told_and_the_server_can_be_started_again(card):
+    card.serve()
+    shutil.rmtree(os.path.dirname(card.server.path))  # as the end of a login session does
+    with pytest.raises(wb.StateError, match="was removed by somebody else"):
+        card.connect()
+    card.server.stop()
+    assert (card.server.state, card.server.error) == ("stopped", None)
+    with card.connect() as guest:
+        assert guest.bar0.read32(0) == 5
+
+
+@pytest.mark.parametrize("moment", ["made", "started"])
+def test_ctrl_c_while_a_server_starts_leaves_nothing_that_is_in_the_way(card, monkeypatch, moment):
+    class Interrupted(threading.Thread):
+        def __init__(self, **options):
+            super().__init__(**options)
+            if moment == "made":
+                raise KeyboardInterrupt
+
+        def start(self):
+            super().start()
+            started.append(self)
+            raise KeyboardInterrupt
+
+    before, started = len(os.listdir("/proc/self/fd")), []
+    with monkeypatch.context() as patch:
+        patch.setattr(threading, "Thread", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            card.serve()
+    for thread in started:
+        thread.join(10)
+        assert not thread.is_alive()
+    assert len(os.listdir("/proc/self/fd")) == before
+    with card.connect() as guest:
+        assert guest.bar0.read32(0) == 5
+
+
+def test_ctrl_c_while_a_server_stops_lets_it_be_stopped_again(card, monkeypatch):
+    server = card.serve()
+    with monkeypatch.context() as patch:
+        patch.setattr(server._listener, "wake", lambda: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            server.stop()
+    server.stop()
+    assert server.state == "stopped"
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,31 @@ def test_override_puts_back_what_was_there(notebook):
     assert (dev.seen, dev.bar0.CTRL.read()) == ((1, 3), 3)
 
 
+def test_override_puts_a_method_of_the_class_back_as_one_and_a_disabled_hook_disabled(notebook):
+    dev = notebook["dev"]
+    dev.hooks.disable("bar0.CTRL.on_write")
+    with dev.override(dev.bar0.CTRL, write=lambda device: None):
+        pass
+    hook = dev.bar0.CTRL.hook("write")
+    assert (hook.described, hook.enabled, hook.cell) == (True, False, dev.hooks.revisions(hook.key)[0].cell)
+    exec(cell(answer=6), notebook)
+    dev.bar0.CTRL.write(1)
+    assert dev.seen == (6, 1)
+
+
+def test_a_hook_of_a_cell_goes_with_the_name_of_its_register_and_is_never_listed_in_vain(notebook):
+    dev = notebook["dev"]
+    exec(cell(extra="OTHER = wb.Register(8)"), notebook)
+    dev.bar0.OTHER.on_write(lambda device, access: setattr(device, "seen", access.register))
+    exec(cell(extra="OTHER = wb.Register(8, ON=wb.Field(0))"), notebook)
+    dev.bar0.OTHER.write(1)
+    assert "ON" in dev.seen.fields  # it is told of the register as it is described now
+    exec(cell(extra="RENAMED = wb.Register(8, ON=wb.Field(0))"), notebook)
+    assert [hook.key for hook in dev.hooks] == ["bar0.CTRL.on_write"]
+    dev.bar0.RENAMED.write(1)
+    assert dev.log[-1].revision == 0
+
+
 def test_a_module_that_is_loaded_again_as_autoreload_does(tmp_path, monkeypatch):
     file = tmp_path / "lamp_module.py"
     file.write_text("import workbench as wb\n" + cell())
@@ -207,3 +232,31 @@ def test_values_far_apart_in_a_large_bar_stay():
         device.bar0.LOW, device.bar0.HIGH = 1, 2
         device.swap(Further)
         assert (device.bar0.LOW, device.bar0.HIGH, device.bar0.NEW) == (1, 2, 9)
+
+
+@pytest.mark.parametrize("wrong", [3, None, str, wb.Device, "Lamp"])
+def test_only_a_device_class_can_be_swapped_in(notebook, wrong):
+    dev = notebook["dev"]
+    with pytest.raises(TypeError, match=r"swap\(\) takes a class made from wb.Device, with an id, not"):
+        dev.swap(wrong)
+    with pytest.raises(TypeError, match="not Lamp"):
+        dev.swap(dev)
+    dev.bar0.CTRL.write(4)
+    assert dev.seen == (1, 4)
+
+
+def test_a_class_that_python_builds_otherwise_is_told_and_nothing_changes(notebook):
+    dev = notebook["dev"]
+    with pytest.warns(UserWarning, match="goes on as it was: .*layout differs"):
+        exec(cell(answer=3).replace("    id =", "    __slots__ = ('more',)\n    id =", 1), notebook)
+    dev.bar0.CTRL.write(4)
+    assert dev.seen == (1, 4)
+
+
+def test_override_takes_a_register_of_its_own_device(notebook):
+    dev = notebook["dev"]
+    for wrong in (5, dev.bar0, dev.bar0.CTRL.description):
+        with pytest.raises(TypeError, match=r"takes a register, such as dev\.bar0\.CTRL"):
+            dev.override(wrong, write=lambda device: None).__enter__()
+    with type(dev)("other") as other, pytest.raises(ValueError, match="register of another device"):
+        dev.override(other.bar0.CTRL, write=lambda device: None).__enter__()

@@ -6,6 +6,7 @@ import pytest
 
 import workbench as wb
 from workbench.devices.gpio_pci_idio_16 import PciIdio16
+from workbench.views.machines import machine_of
 from workbench.vm.devices import _way_out, likely_causes, serve_free, suspects
 
 
@@ -72,3 +73,31 @@ def test_what_may_keep_qemu_waiting_is_named(card):
     ]
     assert "did not answer QEMU in time" in likely_causes([], 1, "vfio-user: timed out")[0]
     assert likely_causes([], 1, "no such device") == []
+
+
+def test_the_console_can_be_looked_at_after_its_only_device_was_unplugged(card):
+    vm = wb.VM(card)
+    vm._slots.leave(1)
+    assert vm.devices == ()
+    assert "nothing on the console" in repr(vm.console())
+    other = wb.VM(card)
+    with pytest.raises(wb.StateError, match="this VM has none"):
+        vm.console()
+    assert "nothing on the console" in repr(other.console())
+    with pytest.raises(wb.StateError, match="this VM has none"):
+        wb.VM().console()
+
+
+def test_a_device_made_anew_is_where_the_one_was_that_it_took_over(card):
+    card.serve()
+    vm = wb.VM(card)
+    with PciIdio16() as new:
+        new.serve()
+        assert machine_of(new) is vm
+        assert vm._slots.find(new) == 1
+        with pytest.raises(wb.StateError, match="plugged in already"):
+            vm._slots.take(new)
+        with PciIdio16() as newest:
+            other = wb.VM(newest)
+            other._serve()  # only now does it take over
+            assert machine_of(newest) is other

@@ -4,7 +4,9 @@ The engine calls back into the core, not into the Device, so that a newer Device
 again) can take a served core over while the guest stays attached.
 """
 
+import contextlib
 import logging
+import operator
 import weakref
 from collections.abc import Container, Mapping, Sequence
 from typing import Any
@@ -148,16 +150,12 @@ class Core:
 
         The guest's next access waits meanwhile. The layout must be the same.
         """
-        paused = self.server is not None and self.server.paused
-        lib.wb_gate_pause(self.handle, 1)
-        try:
+        with self.server.gate_closed() if self.server is not None else contextlib.nullcontext():
             describe(self.handle, blocks, old=self.blocks)
             self.device, self.blocks = device, blocks
             self.irq.description = irq
             self.log.redescribe(blocks)
             self.hooks.redescribe(device, blocks)
-        finally:
-            lib.wb_gate_pause(self.handle, int(paused))
 
 
 def irq_places(config: Block) -> Any:
@@ -174,6 +172,8 @@ def irq_places(config: Block) -> Any:
 
 
 def _new_engine(context: Any, log_records: int) -> Any:
+    if not 0 <= operator.index(log_records) < 1 << 32:
+        raise ValueError(f"log_records is how many the log keeps, below 2**32, not {log_records}")
     upcalls = ffi.new("wb_upcalls *")
     upcalls.context = context
     upcalls.hook = lib.wb_python_hook

@@ -16,8 +16,13 @@ from .pages import unhookable
 from .registers import Bar, Block, Register
 from .rom import rom_block
 
-__all__ = ["check_capabilities", "check_events", "find_bars", "find_blocks", "find_hooks"]
+__all__ = ["check_capabilities", "check_events", "check_names", "find_bars", "find_blocks", "find_hooks"]
 
+#: What an instance of every device has, or a class is given.
+OWN = frozenset({
+    *("name", "strict", "logger", "server", "closed", "notice", "log", "dma", "hooks", "config"),
+    *("bars", "blocks", "class_hooks", "_core", "_regions"),
+})  # fmt: skip
 EVENTS = {"on_reset": ("self", "kind"), "on_attach": ("self",), "on_detach": ("self",)}
 
 
@@ -43,6 +48,23 @@ def find_bars(cls: type[Any], problems: list[str]) -> dict[int, type[Bar]]:
             problems.append(f"{name} is a Register outside of a Bar: move it into a class bar0(wb.Bar)")
     problems += misplaced(vars(cls))
     return bars
+
+
+def check_names(cls: type[Any], device: type[Any], problems: list[str]) -> None:
+    """Say which names of a class body, or of a mixin, the attributes that every device has would hide.
+
+    ``device`` is wb.Device itself: what is private to it would be replaced.
+    """
+    private = {name for name in vars(device) if name.startswith("_") and not name.startswith("__")}
+    for base in (cls, *(one for one in cls.__mro__ if one is not object and not issubclass(one, device))):
+        for name, value in vars(base).items():
+            verb = inspect.isfunction(vars(device).get(name)) and name not in EVENTS
+            if name in OWN or name in private or (verb and not callable(value) and value is not None):
+                problems.append(f"{name}: every device has that already; choose another name")
+    if cls.__hash__ is None:
+        problems.append(
+            "__eq__: devices are told apart by what they are; leave it out, or define __hash__ too"
+        )
 
 
 def check_capabilities(cls: type[Any], problems: list[str]) -> None:

@@ -17,24 +17,25 @@ Every mistake in a description is reported at class creation. Names are found by
 """
 
 import contextlib
-import json
 import logging
 import os
 import warnings
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
 from . import lint as linter
 from . import pci
+from .blockhandle import BlockHandle
 from .capabilities import Capability
 from .core import Core
-from .description import check_capabilities, check_events, find_bars, find_blocks, find_hooks
+from .description import check_capabilities, check_events, check_names, find_bars, find_blocks, find_hooks
 from .engine import lib
 from .errors import DescriptionError, StateError
-from .handles import BlockHandle, RegisterHandle
-from .hook import Hook
+from .handles import RegisterHandle
 from .interrupts import Interrupts
+from .mistakes import BARS, shown
+from .qemuargs import qemu_arguments
 from .region import Region
 from .registers import Bar, Block, Register
 from .takeover import layout_changes, refuse_new_layout
@@ -43,6 +44,9 @@ from .unseen import unseen
 
 if TYPE_CHECKING:  # the doors, opened on demand below: they know the device, not the other way round
     from .client import Client
+    from .dma import DmaMemory
+    from .hooks import Hooks
+    from .log import AccessLog
     from .server import Server
 
 __all__ = ["Device"]
@@ -84,6 +88,7 @@ class Device(DeviceTime):
     def __init_subclass__(cls, **keywords: Any) -> None:
         super().__init_subclass__(**keywords)
         problems: list[str] = []
+        check_names(cls, Device, problems)
         cls.bars = find_bars(cls, problems)
         if not isinstance(cls.irq, Interrupts):
             problems.append(f"irq is {cls.irq!r}, expected wb.Interrupts(...)")
@@ -108,6 +113,12 @@ class Device(DeviceTime):
             )
         if name is not None and (not isinstance(name, str) or not name):
             raise ValueError(f"the name of a device is a text, not {name!r}")
+        if name is not None and not name.isprintable():  # it is shown, logged, and sent to the browser
+            raise ValueError(f"the name of a device can be printed, {name!r} cannot")
+        if "_core" in vars(self):
+            raise StateError(
+                f"{vars(self)['name']} is made already: make another one with {type(self).__name__}(...)"
+            )
         self.name = name or type(self).__name__
         self.strict = strict
         self.logger = logging.getLogger(f"workbench.{self.name}")
@@ -130,10 +141,23 @@ class Device(DeviceTime):
             )
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
+    if not TYPE_CHECKING:
+
+        def __setattr__(self, name, value):
+            if name in FIXED:
+                raise AttributeError(_not_assigned(self, name))
+            object.__setattr__(self, name, value)
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self.name} can neither be copied nor pickled, for it belongs to its guest; another one is made"
+            f' with {type(self).__name__}("another name")'
+        )
+
     def _bind(self) -> None:
         """Make the attributes that show the core: handles, log, DMA, interrupts, hooks of the class."""
         core = self._core
-        self.log, self.dma, self.hooks, self.irq = core.log, core.dma, core.hooks, core.irq
+        vars(self).update(log=core.log, dma=core.dma, hooks=core.hooks, irq=core.irq)
         for index, block in self.blocks.items():
             region = self._regions[index]
             region.handle, region.block, region.hooks = core.handle, block, core.hooks
@@ -144,6 +168,9 @@ class Device(DeviceTime):
         self.hooks.keep_described(kept)
 
     config: BlockHandle
+    log: "AccessLog"
+    dma: "DmaMemory"
+    hooks: "Hooks"
 
     def _hook_by_description(
         self, register: Register, slot: str, function: Callable[..., Any]
@@ -235,7 +262,7 @@ class Device(DeviceTime):
         self._core.timers.take(own.timers)
         self._bind()
         for hook in mine:
-            self.hooks.set(hook.region, hook.register, hook.index, hook.slot, hook.function)
+            self.hooks.set_again(hook)
         older.closed, older.server = True, None
         _live.discard(older)  # a cell's output may keep it; the class cell is not to hand it the core back
         self.server, server.device = server, self
@@ -246,9 +273,14 @@ class Device(DeviceTime):
         Register values stay; new registers get their reset values; hooks set by cells stay. Running a class
         cell again does this by itself. Raises StateError when the guest would have to see another layout.
         """
+        if not (isinstance(cls, type) and issubclass(cls, Device) and cls.blocks):
+            raise TypeError(f"swap() takes a class made from wb.Device, with an id, not {shown(cls)}")
         refuse_new_layout(self.name, layout_changes(self.blocks, cls.blocks))
         # A class of the same name is another type to Python, but built alike.
-        self.__class__ = cls
+        try:
+            self.__class__ = cls
+        except TypeError as error:  # Python's own reasons, such as other __slots__
+            raise StateError(f"{self.name} goes on as it was: {error}") from error
         self._core.take_over(self, cls.blocks, cls.irq)
         self._bind()
         self.notice = ""
@@ -265,23 +297,23 @@ class Device(DeviceTime):
 
         ``with dev.override(dev.bar0.CTRL, write=fn): ...``
         """
-        wanted = {"read": read, "write": write}
-        before = {slot: register.hook(slot) for slot, function in wanted.items() if function is not None}
+        if not isinstance(register, RegisterHandle):
+            raise TypeError(f"override() takes a register, such as dev.bar0.CTRL, not {shown(register)}")
+        if register._region.hooks is not self.hooks:
+            raise ValueError(f"{register.name} is a register of another device than {self.name}")
+        given = {"read": read, "write": write}
+        wanted = {slot: function for slot, function in given.items() if function is not None}
+        before = {slot: register.hook(slot) for slot in wanted}
         try:
             for slot, function in wanted.items():
-                if function is not None:
-                    register.set_hook(slot, function)
+                register.set_hook(slot, function)
             yield
         finally:
             for slot, hook in before.items():
-                self._restore(register, slot, hook)
-
-    @staticmethod
-    def _restore(register: RegisterHandle, slot: str, hook: Hook | None) -> None:
-        if hook is None:
-            register.unhook(slot)
-        else:
-            register.set_hook(slot, hook.function)
+                if hook is None:
+                    register.unhook(slot)
+                else:
+                    self.hooks.set_again(hook, hook.enabled)
 
     def connect(self, timeout: float = 5.0) -> "Client":
         """Return a software guest connected to this device: be the driver, no VM needed.
@@ -306,13 +338,7 @@ class Device(DeviceTime):
         With ``memory`` they include shared guest memory of that size, which DMA needs; with None
         they are the device alone. Serves the device first if nobody does.
         """
-        server = self._served()
-        plug: dict[str, Any] = {"driver": "vfio-user-pci", "socket": {"type": "unix", "path": server.path}}
-        if patience:
-            plug["x-msg-timeout"] = int(patience * 1000)
-        shared = f"memory-backend-memfd,id=ram,size={memory},share=on"
-        backed = ["-m", memory, "-object", shared, "-machine", "q35,memory-backend=ram"] if memory else []
-        return [*backed, "-device", json.dumps(plug)]
+        return qemu_arguments(self._served().path, memory, patience)
 
     def close(self) -> None:
         """Stop serving, watching and timers, remove the socket; registers and log stay. May be repeated."""
@@ -351,6 +377,23 @@ class Device(DeviceTime):
         return mimebundle(self)
 
 
+#: What is not assigned to on an instance; ``config`` and the BARs have registers that are.
+FIXED = frozenset({
+    *("id", "capabilities", "bars", "blocks", "class_hooks", "irq", "log", "dma", "hooks", "config"),
+    *(f"bar{slot}" for slot in range(BARS)),
+})  # fmt: skip
+
+
+def _not_assigned(device: Device, name: str) -> str:
+    """Say why ``name`` cannot be assigned to, and what can."""
+    registers = getattr(vars(device).get(name), "_handles", None)
+    if registers:
+        return f"{name} holds registers: assign to one, as in {name}.{next(iter(registers))} = 1"
+    if name.startswith("bar") or name in ("id", "irq", "capabilities"):
+        return f"{name} is described in the class: write it there, and run the class again"
+    return f"{name} belongs to the device and cannot be assigned to"
+
+
 def _defined_again(cls: type[Device]) -> None:
     """Hand a class that a cell (or %autoreload) defined again to the devices made of the one before."""
     for device in list(_live):
@@ -360,7 +403,7 @@ def _defined_again(cls: type[Device]) -> None:
             cls.__qualname__,
         ):
             try:
-                device.swap(cls)
+                Device.swap(device, cls)
             except StateError as error:
                 device.notice = str(error)
                 warnings.warn(device.notice, stacklevel=4)

@@ -97,7 +97,7 @@ class DmaMemory:
 
     def read(self, iova: int, size: int) -> bytes:
         """Copy ``size`` bytes from the guest. Raises DmaError when they cannot be reached."""
-        into = np.empty(_size(size), np.uint8)
+        into = self._room("read", iova, size)
         self.read_into(iova, into)
         return into.tobytes()
 
@@ -171,10 +171,23 @@ class DmaMemory:
 
         The guest is not asked: what messages alone reach cannot be seen.
         """
-        into = np.empty(_size(size), np.uint8)
+        into = self._room("peek at", iova, size)
         result = lib.wb_dma_peek(self._handle, _address(iova), ffi.from_buffer("uint8_t[]", into), size)
         self._end(result, "peek at", iova, size)
         return into.tobytes()
+
+    def poke(self, iova: int, data: Any) -> None:
+        """Copy bytes as the workbench: logged, bus mastering may be off. Raises DmaError."""
+        source, size = _readable(data)
+        result = lib.wb_dma_poke(self._handle, _address(iova), source, size, self._origin())
+        self._end(result, "poke", iova, size)
+
+    def _room(self, verb: str, iova: int, size: int) -> "np.ndarray[Any, Any]":
+        try:
+            return np.empty(_size(size), np.uint8)
+        except MemoryError:  # no guest has mapped that much
+            self._end(-errno.EFAULT, verb, iova, size)
+            raise
 
     # -- is it shared? --
 

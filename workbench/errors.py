@@ -70,7 +70,7 @@ DMA_REASONS = {
     ),
     errno.EIO: (
         "its file was truncated",
-        "the file behind it was truncated by its owner, or cannot be written",
+        "the file behind it was truncated by its owner",
     ),
     errno.EDEADLK: (
         "needs messages, in a hook",
@@ -89,6 +89,10 @@ DMA_REASONS = {
     errno.EPROTO: ("malformed answer", "the client's answer does not fit the question"),
     errno.ENOTCONN: ("no client", "no client is attached that could be asked"),
     errno.ECONNRESET: ("the client left", "the client went away instead of answering"),
+    errno.EOPNOTSUPP: (
+        "its file refuses",
+        "the file behind it refuses that: one that is sealed, or opened to be read, takes no writes",
+    ),
 }
 
 

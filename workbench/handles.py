@@ -1,4 +1,4 @@
-"""Bars, registers and fields seen through one device: handles that read like numbers.
+"""Registers and fields seen through one device: handles that read like numbers.
 
 Two pairs of verbs, never mixed. ``read``/``write`` are what the guest does: rules apply, hooks run,
 side effects happen. ``peek``/``poke`` are what the workbench does: no rules, no hooks. ``.value``,
@@ -7,25 +7,21 @@ side effects happen. ``peek``/``poke`` are what the workbench does: no rules, no
 never runs code on the device.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable
 from enum import IntEnum
 from operator import index
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, TypeVar
 
-import numpy as np
-import numpy.typing as npt
-
-from .engine import check, ffi, lib
+from .engine import lib
 from .fields import Field, spell
 from .hook import Hook
+from .mistakes import shown
 from .number import Number
 from .region import Region
-from .registers import Block, Register
+from .registers import Register
 from .unseen import unseen
-from .watch import Watch
 
-__all__ = ["BlockHandle", "FieldHandle", "RegisterArray", "RegisterHandle"]
+__all__ = ["FieldHandle", "RegisterHandle", "whole_number"]
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -54,7 +50,7 @@ class FieldHandle(Number):
         field = self.description
         if isinstance(value, str):
             value = field.number_of(value)
-        self.register.poke(field.insert(0, index(value)), field.mask)
+        self.register.poke(field.insert(0, whole_number(self.name, value)), field.mask)
 
     def __eq__(self, other: object) -> bool:
         return super().__eq__(self.description.number_of(other) if isinstance(other, str) else other)
@@ -109,7 +105,7 @@ class RegisterHandle(Number):
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "value":
-            self.poke(index(value))
+            self.poke(value)
         elif name in self.fields:
             self.fields[name].value = value
         else:
@@ -134,6 +130,7 @@ class RegisterHandle(Number):
         Raises ValueError when the value does not fit the register.
         """
         size, whole = self.description.size, (1 << self.description.width) - 1
+        value = whole_number(self.name, value)
         if not 0 <= value <= whole:
             raise ValueError(f"{self.name} is {self.description.width} bits wide: {value:#x} does not fit")
         mask = whole if mask is None else mask & whole
@@ -151,10 +148,11 @@ class RegisterHandle(Number):
 
         Raises ValueError when the value does not fit.
         """
-        size = size or self.description.size
+        size, value = size or self.description.size, whole_number(self.name, value)
+        self._region.may_hold(self.offset, size)
         if not 0 <= value < 1 << 8 * size:
             raise ValueError(f"{self.name}: {value:#x} does not fit a write of {size} bytes")
-        self._region.write(self.offset, index(value).to_bytes(size, "little"))
+        self._region.write(self.offset, value.to_bytes(size, "little"))
 
     def reset(self) -> None:
         """Poke the reset value."""
@@ -190,208 +188,17 @@ class RegisterHandle(Number):
         return f"<Register {self.name} @ {place} {register.modes} {value:#0{digits}x}{fields}>"
 
 
+def whole_number(name: str, value: object) -> int:
+    """Return what is to be stored in ``name`` as a plain int; TypeError when it is no whole number."""
+    try:
+        return index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"{name} takes a whole number, not {shown(value)}") from None
+
+
 def _slot(name: str) -> str:
     """Return "read" or "write" for either spelling; ValueError for anything else."""
     slot = str(name).removeprefix("on_")
     if slot not in ("read", "write"):
         raise ValueError(f'a register has the hooks "on_read" and "on_write", not {name!r}')
     return slot
-
-
-class RegisterArray(tuple[RegisterHandle, ...]):
-    """An array of registers: ``dev.bar0.DB[2]``; iterates over its elements.
-
-    A tuple, because completers look into those: ``dev.bar0.DB[2].<TAB>`` offers the element's fields. The
-    tuple itself is empty: an element is made when it is asked for, and kept. There may be a million.
-    """
-
-    description: Register
-    name: str
-    _region: Region
-    _elements: dict[int, RegisterHandle]
-
-    def __new__(cls, region: Region, description: Register) -> Self:  # noqa: D102
-        self = super().__new__(cls)
-        self.description = description
-        self.name = f"{region.block.name}.{description.name}"
-        self._region, self._elements = region, {}
-        return self
-
-    if not TYPE_CHECKING:
-
-        @unseen
-        def __getitem__(self, place):
-            try:
-                found = range(len(self))[place]
-            except IndexError:
-                raise IndexError(f"{self.name} has elements 0 to {len(self) - 1}, not {place}") from None
-            return tuple(map(self._element, found)) if isinstance(found, range) else self._element(found)
-
-    def _element(self, number: int) -> RegisterHandle:
-        made = self._elements.get(number)
-        if made is None:  # of two threads the first one's stays
-            made = self._elements.setdefault(number, RegisterHandle(self._region, self.description, number))
-        return made
-
-    def __len__(self) -> int:
-        return self.description.count
-
-    def __iter__(self) -> Iterator[RegisterHandle]:
-        return map(self._element, range(len(self)))
-
-    # What a tuple does in C with the elements inside it.
-    __contains__, count = Sequence.__contains__, Sequence.count
-    index = Sequence.index  # type: ignore[assignment]
-
-    def __add__(self, other: Any) -> tuple[Any, ...]:
-        return (*self, *other)
-
-    def __radd__(self, other: Any) -> tuple[Any, ...]:
-        return (*other, *self)
-
-    def __setitem__(self, place: int, value: int) -> None:
-        self[place].poke(index(value))
-
-    def __eq__(self, other: object) -> bool:
-        return self is other  # comparing elements would peek
-
-    __hash__ = object.__hash__
-
-    def on_read(self, function: Function) -> Function:
-        """Decorate: hook each element; ``access.index`` says which one was read."""
-        for element in self:
-            element.on_read(function)
-        return function
-
-    def on_write(self, function: Function) -> Function:
-        """Decorate: hook each element; ``access.index`` says which one was written."""
-        for element in self:
-            element.on_write(function)
-        return function
-
-    def __repr__(self) -> str:
-        from .views.html import array_text
-
-        return array_text(self)
-
-    def _repr_html_(self) -> str:
-        from .views.html import array_card
-
-        return array_card(self)
-
-
-# jedi reads the source of a class that it finds by this name, and there an array has no elements with
-# fields; a class that it does not find it asks at run time. ``__qualname__`` stays.
-RegisterArray.__name__ = "Array"
-
-
-class BlockHandle:
-    """A BAR (or the config space) of one device; its registers are attributes.
-
-    ``read(offset, n)``/``write(offset, data)`` act as the guest, ``peek``/``poke`` as the workbench;
-    offsets and sizes in bytes. OSError (EINVAL) outside the block.
-    """
-
-    def __init__(self, region: Region) -> None:
-        block = region.block
-        handles: dict[str, RegisterHandle | RegisterArray] = {}
-        for name, register in block.registers.items():
-            make = RegisterArray if register.is_array else RegisterHandle
-            handles[name] = make(region, register)
-        vars(self).update(handles, description=block, _region=region, _handles=handles)
-
-    description: Block
-    _region: Region
-    _handles: dict[str, RegisterHandle | RegisterArray]
-
-    @unseen
-    def __getattr__(self, name: str) -> Any:
-        block = vars(self).get("description")
-        if block is None:
-            raise AttributeError(name)
-        near = get_close_matches(name, block.registers, 3) or list(block.registers)[:8]
-        raise AttributeError(f"{block.name} has no register {name!r}; there are {', '.join(near)}")
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        handle = self._handles.get(name)
-        if handle is None:
-            self.__getattr__(name)
-        if not isinstance(handle, RegisterHandle):
-            raise AttributeError(f"{self.description.name}: assign to an element of the array {name}")
-        handle.poke(index(value))
-
-    def registers(self) -> Iterator[RegisterHandle]:
-        """Iterate over every register, array elements one by one, in order of offset."""
-        for handle in self._handles.values():
-            yield from [handle] if isinstance(handle, RegisterHandle) else handle
-
-    def __iter__(self) -> Iterator[RegisterHandle]:
-        return self.registers()
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return self.description.size
-
-    def view(self, kind: str = "registers") -> Any:
-        """Return a live view of the block: of its "registers", or as "memory"."""
-        from .views.doors import view_of
-
-        return view_of(self._region.hooks.owner, kind, block=self.description.name)
-
-    @property
-    def memory(self) -> npt.NDArray[np.uint8]:
-        """The mapped pages as a writable array of bytes, shared with the guest: see ``array()``."""
-        return self.array()
-
-    def array(
-        self, dtype: npt.DTypeLike = np.uint8, offset: int | None = None, count: int | None = None
-    ) -> npt.NDArray[Any]:
-        """Return mapped pages as a writable NumPy array: no rules, no log, the guest sees each store.
-
-        ``offset`` in bytes (default: the only mapped area's start), ``count`` elements (default: to the
-        area's end). It stays valid when the device is gone. Raises StateError when nothing, or not one
-        thing, is mapped; ValueError when it would reach outside.
-        """
-        return self._region.array(dtype, offset, count)
-
-    def watch(self, offset: int | None = None, size: int | None = None, period: float = 0.01) -> Watch:
-        """Log what the guest changes in mapped pages, sampled every ``period`` seconds: see Watch.
-
-        ``offset`` and ``size`` in bytes (default: the only mapped area). Raises StateError, ValueError.
-        """
-        return self._region.watch(offset, size, period)
-
-    def read(self, offset: int, size: int) -> bytes:
-        """Read ``size`` bytes as the guest would."""
-        return self._region.read(offset, size)
-
-    def write(self, offset: int, data: bytes) -> None:
-        """Write ``data`` as the guest would."""
-        self._region.write(offset, bytes(memoryview(data)))  # an int is no data
-
-    def peek(self, offset: int, size: int) -> bytes:
-        """Return ``size`` stored bytes: no rules, no hooks."""
-        into = ffi.new("uint8_t[]", max(size, 1))
-        result = lib.wb_region_get(self._region.handle, self._region.index, lib.WB_VALUE, offset, into, size)
-        check(result, self._region.where(offset, size))
-        return bytes(ffi.buffer(into, size))
-
-    def poke(self, offset: int, data: bytes) -> None:
-        """Store ``data``, all of it or, past the end, nothing: no rules, no hooks; logged by 8 bytes."""
-        data = bytes(memoryview(data))
-        self.peek(offset, len(data))
-        for start in range(0, len(data), 8):
-            part = data[start : start + 8]
-            value = int.from_bytes(part, "little")
-            self._region.poke(offset + start, len(part), value, (1 << 8 * len(part)) - 1)
-
-    def __repr__(self) -> str:
-        from .views.html import block_text
-
-        return block_text(self)
-
-    def _repr_html_(self) -> str:
-        from .views.html import block_card
-
-        return block_card(self)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
-from .engine import ffi, lib
+from .engine import ffi, lib, words_of
 from .errors import DescriptionError, StateError
 from .failures import Failures, HookSkippedError
 from .hook import Access, Hook
@@ -27,7 +27,7 @@ __all__ = ["Access", "Hook", "Hooks"]
 
 READ, WRITE = "read", "write"
 BITS = {READ: lib.WB_HOOK_READ, WRITE: lib.WB_HOOK_WRITE}
-ORIGINS = ("guest", "notebook", "device")
+ORIGINS = words_of("wb_origin", "WB_")
 DEPTH_LIMIT = 32  # of hooks that touch hooked registers; well before Python's own limit
 CACHE_LIMIT = 4096  # distinct (offset, size) pairs remembered before starting afresh
 HISTORY = 50  # revisions kept of a slot
@@ -106,13 +106,25 @@ class Hooks:
             raise DescriptionError(f"{block.name}.{register.element_name(index)}", [why])
         hook = Hook(block.name, region, register, index, slot, function)
         hook.described = described
-        key = (region, register.element_name(index), slot)
+        return self._install(hook)
+
+    def set_again(self, was: Hook, enabled: bool = True) -> Hook:
+        """Put the function of an earlier hook back into its slot; return the Hook with its new revision."""
+        hook = Hook(
+            self._blocks[was.region].name, was.region, was.register, was.index, was.slot, was.function
+        )
+        hook.described, hook.enabled = was.described, enabled
+        hook.cell, hook.source = was.cell, was.source  # it was defined there, not here
+        return self._install(hook)
+
+    def _install(self, hook: Hook) -> Hook:
+        key = (hook.region, hook.register.element_name(hook.index), hook.slot)
         with self._swapping:
             history = self._history.setdefault(key, [])
             hook.revision = min(history[-1].revision + 1, 0xFFFF) if history else 1
             history.append(hook)
             del history[:-HISTORY]
-            self._put(key, hook, logged=not described or hook.revision > 1)
+            self._put(key, hook, logged=not hook.described or hook.revision > 1)
         return hook
 
     def remove(self, region: int, register: Register, index: int, slot: str) -> None:
@@ -137,11 +149,11 @@ class Hooks:
         self._plans = {}
         on, size = int(hook is not None and hook.enabled), described.register.size
         lib.wb_region_hook(self._handle, region, offset, size, BITS[slot], on)
-        for other, neighbour in self._table.items():  # registers may share bytes, and so hook bits
-            if not on and other[0] == region and other[2] == slot and neighbour.enabled:
-                lib.wb_region_hook(
-                    self._handle, region, neighbour.offset, neighbour.register.size, BITS[slot], 1
-                )
+        # Registers may share bytes, and so hook bits.
+        for register, index in () if on else self._blocks[region].at(offset, size):
+            other = self.get(region, register, index, slot)
+            if other is not None and other.enabled:
+                lib.wb_region_hook(self._handle, region, other.offset, other.register.size, BITS[slot], 1)
         if logged:
             record = {
                 "kind": lib.WB_KIND_SWAP, "origin": lib.WB_NOTEBOOK, "region": region, "offset": offset,
@@ -168,11 +180,13 @@ class Hooks:
         with self._swapping:
             self._device, self._blocks, self._plans = device, blocks, {}
             for key, hook in list(self._table.items()):
-                places = {
-                    (found.register.element_offset(found.index), found.register.size)
-                    for found in blocks[key[0]].at(hook.offset, 1)
-                }
-                if (hook.offset, hook.register.size) not in places:
+                wanted = (hook.offset, hook.register.size, key[1])
+                for register, index in blocks[key[0]].at(hook.offset, 1):
+                    found = (register.element_offset(index), register.size, register.element_name(index))
+                    if found == wanted:
+                        hook.register = register
+                        break
+                else:  # under another name it would be listed and never run
                     self._put(key, None)
 
     # -- history, by the name of a slot: "bar0.CTRL.on_write" --
@@ -196,15 +210,12 @@ class Hooks:
 
     def revert(self, name: str, revision: int | None = None) -> Hook:
         """Set an earlier function again (default: the one before), as a new revision; return it."""
-        key, old = self._find(name), self._history[self._find(name)]
         if revision is None:
+            old = self.revisions(name)
             if len(old) < 2:
                 raise StateError(f"{name} has one revision only")
             revision = old[-2].revision
-        was = self._revision(name, revision)
-        hook = self.set(key[0], was.register, was.index, was.slot, was.function)
-        hook.cell, hook.source = was.cell, was.source  # it was defined there, not here
-        return hook
+        return self.set_again(self._revision(name, revision))
 
     def disable(self, name: str) -> None:
         """Let the C rules answer alone; the hook stays in the table for ``enable()``."""

@@ -36,7 +36,7 @@ class IrqStatus:
     """An interrupt as it stands; ``count`` is how often the client was signalled.
 
     ``enabled`` is what the guest says in config space, ``armed`` that the client gave an eventfd,
-    ``name`` which one it is: "INTx", "MSI-X 3".
+    ``name`` which one it is: "INTx", "MSI-X[3]".
     """
 
     armed: bool

@@ -55,41 +55,50 @@ class Listener:
 
     def accept(self) -> socket.socket | None:
         """Return the next client's connection; None after ``wake()``. Passing shortages are waited out."""
-        assert self._socket is not None
+        listening, wake = self._socket, self._wake
+        if listening is None:  # closed before anybody came to accept
+            return None
         poller = select.poll()
-        poller.register(self._wake, select.POLLIN)
-        poller.register(self._socket, select.POLLIN)
+        poller.register(wake, select.POLLIN)
+        poller.register(listening, select.POLLIN)
         while True:
-            if any(fd == self._wake for fd, _ in poller.poll()):
+            if any(fd == wake for fd, _ in poller.poll()):
                 return None
             try:
-                return self._socket.accept()[0]
+                return listening.accept()[0]
             except OSError as error:
                 if error.errno not in PASSING:
                     raise
-                select.select([self._wake], [], [], RETRY_MS / 1000)
+                select.select([wake], [], [], RETRY_MS / 1000)
 
     def wake(self) -> None:
         """End ``accept()``, from any thread."""
         if self._wake >= 0:
             os.eventfd_write(self._wake, 1)
 
+    @property
+    def reachable(self) -> bool:
+        """Whether the socket's name is still this socket's."""
+        return self._socket is not None and self._inode() == getattr(self, "_identity", ())
+
     def unlink(self) -> None:
         """Take the socket's name away, if it is still this socket's; nobody can connect any more."""
-        if self._socket is not None and self._inode() == getattr(self, "_identity", ()):
+        if self.reachable:
             with contextlib.suppress(OSError):
                 os.unlink(self.path)
 
     def close(self) -> None:
         """Remove the socket, and the private directory with its last user. May be repeated."""
         self.unlink()
-        if self._socket is not None:
-            self._socket.close()
-        if self._wake >= 0:
-            os.close(self._wake)
-        if self._private:
-            SocketDirectory.give()
+        # Forgotten before they are closed: a number closed twice may be somebody else's by then.
+        socket_, wake, private = self._socket, self._wake, self._private
         self._socket, self._wake, self._private = None, -1, False
+        if socket_ is not None:
+            socket_.close()
+        if wake >= 0:
+            os.close(wake)
+        if private:
+            SocketDirectory.give()
 
 
 def file_name(name: str) -> str:

@@ -10,7 +10,7 @@ import csv
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from time import monotonic
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import numpy as np
 
@@ -220,6 +220,9 @@ class AccessLog(LogView):
         if len(array) and begin == self._start and not self._epoch:
             self._epoch = int(array["time"][0])
         return array
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("the log belongs to a device; what can be copied and pickled is a part of it: log[:]")
 
     def since(self, begin: int, most: int | None = None) -> Records:
         """Return the records from sequence number ``begin`` on, those before ``clear()`` included.

@@ -68,6 +68,7 @@ __all__ = [
     "region_name",
     "sparse_areas",
     "unpack_version",
+    "vector_name",
 ]
 
 MAJOR, MINOR = 0, 2
@@ -251,6 +252,12 @@ def region_name(index: int) -> str:
 def irq_name(index: int) -> str:
     """Return ``INTx``, ``MSI`` ..., or ``IRQ index 9`` for what has no name."""
     return IRQ_NAMES[index] if 0 <= index < IRQS else f"IRQ index {index}"
+
+
+def vector_name(index: int, vector: int) -> str:
+    """Return the name of a vector of an interrupt index: ``INTx``, ``MSI[2]`` ..."""
+    name = irq_name(index)
+    return name if name == "INTx" else f"{name}[{vector}]"
 
 
 def command_name(command: int) -> str:

@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .engine import ffi, lib
+from .engine import lib, words_of
 from .errors import DMA_REASONS
 from .fields import Field, spell
-from .protocol import IRQ_NAMES, REGION_NAMES, command_name, irq_name, region_name
+from .protocol import IRQ_NAMES, REGION_NAMES, command_name, irq_name, region_name, vector_name
 from .registers import Block, Located, Register
 
 __all__ = [
@@ -35,22 +35,14 @@ RECORD = np.dtype(
     + [(name, "u1") for name in ("kind", "origin", "region", "plane")]
 )
 
-
-def _enum(name: str, prefix: str) -> dict[int, str]:
-    """Return number -> lower-case name of a C enum, without the prefix and the counting member (WB_KINDS)."""
-    elements: dict[int, str] = ffi.typeof(f"enum {name}").elements
-    counter = f"{name}s".upper()
-    return {n: text.removeprefix(prefix).lower() for n, text in sorted(elements.items()) if text != counter}
-
-
-KINDS = _enum("wb_kind", "WB_KIND_")  #: 0: "read", 1: "write", 2: "poke" ...
-ORIGINS = _enum("wb_origin", "WB_")  #: "guest", "notebook", "device"
-FLAGS = _enum("wb_flag", "WB_")  #: 1: "unmapped", 2: "violation" ...
+KINDS = words_of("wb_kind", "WB_KIND_")  #: 0: "read", 1: "write", 2: "poke" ...
+ORIGINS = words_of("wb_origin", "WB_")  #: "guest", "notebook", "device"
+FLAGS = words_of("wb_flag", "WB_")  #: 1: "unmapped", 2: "violation" ...
 #: what deserves a look
 FLAGGED = lib.WB_UNMAPPED | lib.WB_VIOLATION | lib.WB_HOOK_FAILED | lib.WB_REFUSED | lib.WB_ASLEEP
 
 _SLOTS = {lib.WB_HOOK_READ: "on_read", lib.WB_HOOK_WRITE: "on_write"}
-_OUTCOMES = _enum("wb_irq_outcome", "WB_IRQ_")
+_OUTCOMES = words_of("wb_irq_outcome", "WB_IRQ_")
 _RESETS = {
     lib.WB_RESET_DEVICE: "by the client",
     lib.WB_RESET_NOTEBOOK: "from the notebook",
@@ -146,12 +138,6 @@ class Names:
         names = {_join(elements), *elements, *(found.register.name for found in located)}
         full = {f"{name}.{text}" for text in names}
         return Touch(f"{name}.{_join(elements)}", frozenset({name} | names | full), located)
-
-
-def vector_name(index: int, vector: int) -> str:
-    """Return the name of a vector of an interrupt index: ``INTx``, ``MSI[2]`` ..."""
-    name = irq_name(index)
-    return name if name == "INTx" else f"{name}[{vector}]"
 
 
 def kind_of_touch(plane: int, kind: int) -> int:
@@ -312,10 +298,10 @@ def _decoded(touch: Touch, offset: int, size: int, value: int) -> str:
 
 def _story(kind: int, offset: int, size: int, value: int, revision: int) -> str:
     """Return in words what a record that touches no register is about."""
-    failed = errno.errorcode.get(value, str(value))
+    failed, vector = errno.errorcode.get(value, str(value)), vector_name(offset >> 16, offset & 0xFFFF)
     return {
-        lib.WB_KIND_IRQ: f"{_vector(offset)} {_OUTCOMES.get(value, value)}",
-        lib.WB_KIND_UNMASK: f"{_vector(offset)} unmasked",
+        lib.WB_KIND_IRQ: f"{vector} {_OUTCOMES.get(value, value)}",
+        lib.WB_KIND_UNMASK: f"{vector} unmasked",
         lib.WB_KIND_DMA_READ: f"IOVA {offset:#x}, {size} bytes",
         lib.WB_KIND_DMA_WRITE: f"IOVA {offset:#x}, {size} bytes",
         lib.WB_KIND_MAP: f"IOVA {offset:#x}, {data_size(value)}",
@@ -326,11 +312,6 @@ def _story(kind: int, offset: int, size: int, value: int, revision: int) -> str:
         lib.WB_KIND_DETACH: f"the client went: {failed}" if value else "the client went",
         lib.WB_KIND_ERROR: f"malformed message, {command_name(offset)}: {failed}",
     }.get(kind, "")
-
-
-def _vector(offset: int) -> str:
-    name = irq_name(offset >> 16)
-    return name if name == "INTx" else f"{name} {offset & 0xFFFF}"
 
 
 def data_size(n: int) -> str:

@@ -1,8 +1,10 @@
 """The bytes of one block of one device, in the engine: peek, poke, read and write by offset; mapped pages."""
 
+import errno
 import mmap
 import threading
-from typing import Any
+from operator import index
+from typing import Any, NoReturn
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +46,7 @@ class Region:
 
     def read(self, offset: int, size: int) -> bytes:
         """Read as the guest would: rules, hooks, log."""
+        self.may_hold(offset, size)
         into = ffi.new("uint8_t[]", max(size, 1))
         result = lib.wb_region_read(self.handle, self.index, offset, into, size, self.hooks.origin())
         check(result, self.where(offset, size))
@@ -52,6 +55,7 @@ class Region:
 
     def write(self, offset: int, data: bytes) -> None:
         """Write as the guest would: rules, hooks, log."""
+        self.may_hold(offset, len(data))
         result = lib.wb_region_write(self.handle, self.index, offset, data, len(data), self.hooks.origin())
         check(result, self.where(offset, len(data)))
         self._interrupt()
@@ -109,6 +113,17 @@ class Region:
     def forget_memory(self) -> None:
         """Let the mapping go when its last array does."""
         self._memory = None
+
+    def may_hold(self, offset: int, size: int) -> None:
+        """Raise OSError (EINVAL) for bytes that are in no block of this size, wherever it begins.
+
+        The engine's own numbers have no sign and 64 bits, and room must be had before it is asked.
+        """
+        if not (0 <= index(offset) < 1 << 64 and 0 <= index(size) <= self.block.size):
+            raise OSError(errno.EINVAL, f"{self.where(offset, size)}: it has {self.block.size:#x} bytes")
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"{self.block.name} belongs to a device, which can neither be copied nor pickled")
 
     def where(self, offset: int, size: int) -> str:
         """Say which bytes are meant, for errors."""

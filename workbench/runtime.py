@@ -59,6 +59,10 @@ class SocketDirectory:
             ):  # a forked child makes its own; the parent's lock is not its business
                 cls._path, cls._users, cls._owner = None, 0, os.getpid()
                 cls._name = f"{os.getpid()}-{os.urandom(4).hex()}"
+            if cls._path is not None and not _is_file(cls._lock, cls._path / "lock"):
+                # Somebody took it away, as a logout does with all of $XDG_RUNTIME_DIR: it is made again.
+                os.close(cls._lock)
+                cls._path = None
             if cls._path is None:
                 cls._make(runtime_base())
             cls._users += 1
@@ -82,7 +86,6 @@ class SocketDirectory:
         base.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _private(base):
             raise StateError(f"{base} must be a directory that only you can enter (mode 0700)")
-        remove_stale(base)
         own = base / cls._name  # the same again, so that a device is found where it was before
         while cls._path is None:
             own.mkdir(mode=0o700, exist_ok=True)
@@ -92,6 +95,7 @@ class SocketDirectory:
                 cls._path = own
             else:  # another process took it for stale before it was locked
                 os.close(cls._lock)
+        remove_stale(base)  # now that it is locked: without its lock file it would look stale itself
 
 
 def remove_stale(base: Path) -> int:
@@ -134,12 +138,12 @@ def _is_file(fd: int, path: Path) -> bool:
 
 
 def _remove(directory: Path) -> None:
-    """Remove what is ours in a directory, and it if nothing else is there."""
-    for entry in directory.iterdir():
-        if entry.name == "lock" or stat.S_ISSOCK(entry.lstat().st_mode):
-            with contextlib.suppress(OSError):
-                entry.unlink()
+    """Remove what is ours in a directory, and it if nothing else is there; no error when it is gone."""
     with contextlib.suppress(OSError):
+        for entry in directory.iterdir():
+            if entry.name == "lock" or stat.S_ISSOCK(entry.lstat().st_mode):
+                with contextlib.suppress(OSError):
+                    entry.unlink()
         directory.rmdir()
 
 
@@ -148,9 +152,13 @@ def take_path(path: Path) -> None:
 
     Raises StateError when it is too long, is no socket, or somebody listens there.
     """
-    if b"\0" in os.fsencode(path):
+    try:
+        name = os.fsencode(path)
+    except UnicodeEncodeError:
+        raise StateError(f"no file can be called so: {str(path)!r}") from None
+    if b"\0" in name:
         raise StateError(f"a socket path has no NUL byte: {str(path)!r}")
-    if len(os.fsencode(path)) > PATH_LIMIT:
+    if len(name) > PATH_LIMIT:
         raise StateError(f"a socket path has at most {PATH_LIMIT} bytes: {path}")
     if not path.parent.is_dir():
         raise StateError(f"the directory {path.parent} does not exist")

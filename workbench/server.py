@@ -17,6 +17,8 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Iterator
+from operator import index
 from typing import Any, ClassVar
 
 from .device import Device
@@ -56,8 +58,7 @@ class Server:
         trace: bool = False,
         switch_interval: float | None = SWITCH_INTERVAL,
     ) -> None:
-        if switch_interval is not None and not 0 < switch_interval < 60:
-            raise ValueError(f"switch_interval is seconds above 0 or None, not {switch_interval!r}")
+        _check_interval(switch_interval)
         self.device = device
         self.paused = False
         self.error: BaseException | None = None
@@ -108,23 +109,26 @@ class Server:
             if other is not None and other.running:
                 raise StateError(f"{self.device.name} is served at {other.path} already")
             self._listener = Listener(self.device.name, self.wanted)
-            self._path = self._listener.path
-            self._thread = threading.Thread(
-                target=self._run, name=f"workbench {self.device.name}", daemon=True
-            )
-            core = self.device._core
-            lib.wb_serve_trace(core.handle, int(self._tracing))
-            lib.wb_gate_abandon(core.handle, 0)
-            core.server = self.device.server = self
-            core.hooks.on_change = self._tune
-            self._set("listening")
-            _running[self.device.name] = self
             try:
-                self._tune()
-                self._thread.start()
-            except BaseException:
+                self._launch()
+            except BaseException:  # Ctrl-C too: at any moment, perhaps when the thread runs already
+                self._leave()
                 self._end("failed")
                 raise
+
+    def _launch(self) -> None:
+        """Begin to serve at the listener."""
+        self._path = self._listener.path
+        self._thread = threading.Thread(target=self._run, name=f"workbench {self.device.name}", daemon=True)
+        core = self.device._core
+        lib.wb_serve_trace(core.handle, int(self._tracing))
+        lib.wb_gate_abandon(core.handle, 0)
+        core.server = self.device.server = self
+        core.hooks.on_change = self._tune
+        self._set("listening")
+        _running[self.device.name] = self
+        self._tune()
+        self._thread.start()
 
     def stop(self, timeout: float = JOIN_SECONDS) -> None:
         """Stop serving, drop the client, remove the socket. May be repeated, and called by a hook.
@@ -148,9 +152,9 @@ class Server:
     def _leave(self) -> None:
         """Ask the thread to end."""
         with self._changed:  # the thread closes the listener under the same lock
-            if not self.running or self._stopping:
+            if not self.running:
                 return
-            self._stopping = True
+            self._stopping = True  # perhaps again: Ctrl-C may have come before all below was done
             self._listener.wake()
             connection = self._connection
         lib.wb_gate_abandon(self.device._core.handle, 1)
@@ -176,6 +180,8 @@ class Server:
         """Let so many accesses pass while paused. Raises StateError when the server is not paused."""
         if not self.paused:
             raise StateError(f"{self.device.name} is {self.state}: pause() it before step()")
+        if not 0 < index(accesses) < 1 << 32:
+            raise ValueError(f"step() lets 1 access or more pass, not {accesses}")
         lib.wb_gate_step(self.device._core.handle, accesses)
 
     @property
@@ -184,10 +190,21 @@ class Server:
         return bool(lib.wb_gate_waiting(self.device._core.handle))
 
     def _gate(self, closed: bool) -> None:
-        lib.wb_gate_pause(self.device._core.handle, int(closed))
         with self._changed:
+            lib.wb_gate_pause(self.device._core.handle, int(closed))
             self.paused = closed
             self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def gate_closed(self) -> Iterator[None]:
+        """Let the guest's next access wait while the block runs; pause() and resume() wait for its end."""
+        with self._changed:
+            handle = self.device._core.handle
+            lib.wb_gate_pause(handle, 1)
+            try:
+                yield
+            finally:
+                lib.wb_gate_pause(handle, int(self.paused))
 
     def expect(
         self, path: str | os.PathLike[str] | None, trace: bool | None, switch_interval: float | None
@@ -195,6 +212,7 @@ class Server:
         """Make this running server what a second ``serve()`` asks for; StateError when the path differs."""
         if path is not None and os.path.abspath(os.fsdecode(path)) != self.path:
             raise StateError(f"{self.device.name} is served at {self.path} already: stop that server first")
+        _check_interval(switch_interval)
         if trace is not None:
             self._tracing = trace
             lib.wb_serve_trace(self.device._core.handle, int(trace))
@@ -210,6 +228,9 @@ class Server:
                 raise StateError(f"{self.device.name} is in use by {self.client}: {way_out}")
         if self._phase != "listening":
             raise StateError(f"the server of {self.device.name} is {self.state}: call serve() again")
+        if not self._listener.reachable:
+            way_out = "stop() the server and call serve() again"
+            raise StateError(f"the socket {self.path} was removed by somebody else: {way_out}")
 
     def wait_attached(self, timeout: float = 30.0) -> None:
         """Wait until a client is attached. Raises TimeoutError after ``timeout`` seconds."""
@@ -308,6 +329,12 @@ class Server:
     def __repr__(self) -> str:
         who = f" to {self.client}" if self.client else ""
         return f"<Server of {self.device.name}: {self.state}{who} at {self.path}>"
+
+
+def _check_interval(seconds: object) -> None:
+    """Refuse what ``sys.setswitchinterval`` would, before it is kept: each change of a hook asks for it."""
+    if seconds is not None and not (isinstance(seconds, int | float) and 0 < seconds < 60):
+        raise ValueError(f"switch_interval is seconds above 0 or None, not {seconds!r}")
 
 
 @atexit.register

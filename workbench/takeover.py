@@ -6,30 +6,20 @@ While the bytes are described anew the guest's next access waits at the gate.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from .engine import check, ffi, lib
 from .errors import StateError
 from .planes import RULES, STATE
 from .registers import Block
 
-__all__ = ["PLANES", "Described", "describe", "layout_changes"]
+__all__ = ["PLANES", "describe", "layout_changes", "refuse_new_layout"]
 
 PAGE = 4096
 #: Which bytes were described: a byte each, by the offset of their page. A large BAR has few of those.
 Known = dict[int, bytearray]
 
 PLANES = {name: getattr(lib, f"WB_{name.upper()}") for name in (*STATE, *RULES)}
-
-
-class Described(Protocol):
-    """What is compared of two device classes."""
-
-    blocks: Mapping[int, Block]
-
-    @property
-    def irq_counts(self) -> Sequence[int]:
-        """Vectors of each IRQ index."""
 
 
 def layout_changes(old: Mapping[int, Block], new: Mapping[int, Block]) -> list[str]:

@@ -13,16 +13,12 @@ from typing import Any, overload
 
 from .engine import check, ffi, lib
 from .interrupts import KINDS, PINS, Interrupts, IrqOutcome, IrqStatus
+from .protocol import vector_name
 
 __all__ = ["InterruptLines", "Vector", "Vectors"]
 
 #: In the order of enum wb_irq_outcome.
 OUTCOMES = tuple(IrqOutcome)
-
-
-def name_of(index: int, number: int) -> str:
-    """Return "INTx", "MSI 0", "MSI-X 3"."""
-    return f"{KINDS[index]} {number}" if index else KINDS[0]
 
 
 class Vector:
@@ -49,7 +45,7 @@ class Vector:
         armed, masked, asserted, pending, enabled = map(
             bool, (status.armed, status.masked, status.asserted, status.pending, status.enabled)
         )
-        name = name_of(status.index, status.vector)
+        name = vector_name(status.index, status.vector)
         return IrqStatus(armed, masked, asserted, pending, status.count, enabled, name)
 
     @property
@@ -69,8 +65,10 @@ class Vector:
 
     @property
     def name(self) -> str:
-        """Return "INTx", "MSI-X 3"; "vector 3" while its kind is left open."""
-        return f"vector {self.number}" if self.index == lib.WB_IRQ_ANY else name_of(self.index, self.number)
+        """Return "INTx", "MSI-X[3]"; "vector 3" while its kind is left open."""
+        if self.index == lib.WB_IRQ_ANY:
+            return f"vector {self.number}"
+        return vector_name(self.index, self.number)
 
     def _check(self) -> None:
         counts = self._lines.description.counts()

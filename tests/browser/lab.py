@@ -84,6 +84,10 @@ window.wb = {
 class Lab:
     """A JupyterLab server under ``root``, with a configuration of its own; ``stop()`` ends it."""
 
+    app = "lab"  #: `jupyter lab`
+    #: A notebook's address; with a workspace of its own: JupyterLab takes another when two tabs share one.
+    page = "lab/workspaces/{workspace}/tree/{name}?reset"
+
     def __init__(self, root: Path, browser: Browser) -> None:
         self.root, self.browser = root, browser
         self.current: Notebook | None = None  #: the one a test looks at
@@ -113,11 +117,12 @@ class Lab:
         }  # fmt: skip
         variables = [f"{name}={self.root / directory}" for name, directory in own.items()]
         return [
-            "env", *variables, "PYTHONWARNINGS=default", sys.executable, "-m", "jupyter", "lab",
+            "env", *variables, "PYTHONWARNINGS=default", sys.executable, "-m", "jupyter", self.app,
             "--no-browser", "--allow-root",
             "--ServerApp.ip=127.0.0.1", "--ServerApp.port=8950", "--ServerApp.port_retries=200",
             "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True",
             f"--ServerApp.root_dir={self.files}", "--LabApp.expose_app_in_browser=True",
+            "--JupyterNotebookApp.expose_app_in_browser=True",
             "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         ]  # fmt: skip
 
@@ -195,9 +200,7 @@ class Notebook:
     def visit(self, kernel: bool = True, page: Page | None = None) -> None:
         """Load the notebook's page and wait for its kernel."""
         page = page or self.page
-        # A workspace of its own: JupyterLab takes another when two tabs share one, with a reload.
-        workspace = f"t{id(page):x}"
-        page.goto(f"{self.lab.url}lab/workspaces/{workspace}/tree/{self.name}?reset")
+        page.goto(self.lab.url + self.lab.page.format(workspace=f"t{id(page):x}", name=self.name))
         page.wait_for_function("window.wb?.panel()?.content?.widgets?.length", timeout=30_000)
         page.evaluate("async () => { await wb.panel().context.ready; await wb.panel().revealed; }")
         if kernel:

@@ -6,8 +6,9 @@ from typing import Any
 
 from playwright.sync_api import Page
 
+from workbench.views.widget import SCRIPTS, STYLES, joined
+
 HERE = Path(__file__).parent
-STATIC = HERE.parents[1] / "workbench" / "views" / "static"
 
 _START = """async ([source, wish, theme]) => {
     if (theme) document.body.dataset.jpThemeLight = String(theme === "light");
@@ -22,16 +23,14 @@ _START = """async ([source, wish, theme]) => {
 
 
 def module() -> str:
-    """The one ES module that the widget ships: util.js first, panel.js last, the others by name."""
-    names = sorted(path.name for path in STATIC.glob("*.js"))
-    names.sort(key=lambda name: (name != "util.js", name == "panel.js"))
-    return "\n".join((STATIC / name).read_text() for name in names)
+    """The one ES module that the widget ships."""
+    return joined(SCRIPTS)
 
 
 def show(page: Page, theme: str | None = "light", **wish: Any) -> None:
     """Render one view: ``kind``, ``registers`` (how many), ``options``; ``theme`` as JupyterLab says it."""
     page.goto((HERE / "play.html").as_uri())
-    page.add_style_tag(content="\n".join(path.read_text() for path in sorted(STATIC.glob("*.css"))))
+    page.add_style_tag(content=joined(STYLES))
     page.add_script_tag(content=(HERE / "play.js").read_text() + "\nwindow.PlayedKernel = PlayedKernel;")
     page.evaluate(_START, [module(), json.loads(json.dumps(wish)), theme])
     page.wait_for_selector(".wb-live")

@@ -18,6 +18,26 @@ def test_a_hook_is_reverted_and_switched_off(opened: Shower) -> None:
     assert [one["on"] for one in actions(page, "disable")] == [True, False]
 
 
+def test_with_the_keyboard_arrows_pass_over_revisions_and_enter_takes_one(opened: Shower) -> None:
+    page = opened("hooks")
+    choice = page.get_by_role("row", name="bar0.CTRL.on_write").get_by_role("combobox")
+    choice.focus()
+    for key in ("ArrowUp", "ArrowUp", "Escape"):
+        page.keyboard.press(key)
+    expect(choice).to_have_value("3")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Tab")
+    expect(choice).to_have_value("3")
+    choice.focus()
+    page.keyboard.press("ArrowUp")
+    page.evaluate("played.hooks[0].calls = 99999; played.flush([])")
+    expect(page.get_by_role("row", name="bar0.CTRL.on_write")).to_contain_text("99,999")
+    expect(choice).to_have_value("2")  # still being chosen
+    page.keyboard.press("Enter")
+    page.wait_for_function("played.sent.some((m) => m.type === 'do')")
+    assert [one["revision"] for one in actions(page, "revert")] == [2]
+
+
 def test_a_refused_revert_says_so_and_shows_what_is_in_force(opened: Shower) -> None:
     page = opened("hooks")
     page.evaluate("played.fail = 'rev 1 is gone'")

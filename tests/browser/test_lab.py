@@ -4,7 +4,9 @@ import glob
 import json
 import shutil
 
+import pytest
 from lab import OUT, ROOT, Lab, Notebook, alive, command_lines, until
+from panel import Panel
 
 CELLS = (
     "import workbench as wb, threading, os\n"
@@ -51,6 +53,35 @@ def test_a_kernel_that_goes_leaves_nothing_and_the_next_serves(lab, notebook):
             go()
             check_nothing_is_left(lab, pid, path)
             check_next_serves(lab, book, pid, path)
+
+
+@pytest.mark.vm
+@pytest.mark.timeout(300)
+def test_the_first_notebooks_virtual_machine_runs_in_the_browser(lab):
+    name = "01-first-device.ipynb"
+    shutil.copy(ROOT / "notebooks" / name, lab.files / f"vm-{name}")
+    book = lab.open(f"vm-{name}")
+    try:
+        sources = [cell["source"] for cell in json.loads((ROOT / "notebooks" / name).read_text())["cells"]]
+        linux = next(n for n, source in enumerate(sources) if "wb.VM(" in "".join(source))
+        book.page.set_default_timeout(200_000)
+        book.run_all()
+        said = book.output_text(linux)
+        assert "494f:0dc8" in said
+        assert "toggle:   0 0 0 1 1 1 0 0 0 1 1 1" in said
+        assert "loopback: 1 1 1 1 1 1 1 1 1 1 1 1" in said
+        after = "".join(book.outputs(linux + 2)[0]["data"]["text/html"])
+        assert "guest" in after
+        assert "OUT[0]" in after
+        book.show(linux)
+        book.picture("notebook-01-vm")
+        panel = Panel(book)
+        book.show(5)
+        panel.wait().expect_value("OUT[0]", 1)
+        assert book.foreign == []
+        assert len(book.save().read_bytes()) < 1_000_000
+    finally:
+        book.close()
 
 
 def test_the_first_notebook_looks_right_in_the_browser(lab):

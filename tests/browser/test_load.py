@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -40,11 +40,8 @@ DRIVER = (
     "print(vm.run('cd /sys/class/gpio; echo 528 > export; "
     "(while :; do read v < IIN0/value; done) > /dev/null 2>&1 & echo started').stdout)"
 )
-PIN = """import os, threading
-for thread in threading.enumerate():
-    if thread.name == "workbench Mill":
-        os.sched_setaffinity(thread.native_id, {min(os.sched_getaffinity(0))})
-        print(thread.native_id)"""
+SERVER = """import threading
+print(*(t.native_id for t in threading.enumerate() if t.name == "workbench Mill"))"""
 FILL = """from workbench.views.history import LIMIT
 from workbench.views.hub import hub_of
 history = hub_of(dev).history
@@ -177,11 +174,39 @@ def processor(*threads: int) -> float:
     return sum(int(Path(f"/proc/{tid}/schedstat").read_text().split()[0]) for tid in threads) / 1e9
 
 
+@contextmanager
+def on_a_core_of_their_own(threads: set[int]) -> Iterator[None]:
+    """Keep the first core for some threads and all others of ours off it.
+
+    What is measured is what the panel costs the guest, not what a browser costs a machine of two cores. And
+    guest and server share the core: on two their speed depends on where the scheduler puts them.
+    """
+    cores = os.sched_getaffinity(0)
+    first = {min(cores)}
+    place = {True: first, False: cores - first or cores}
+    try:
+        for thread in our_threads():
+            set_affinity(thread, place[thread in threads])
+        yield
+    finally:
+        for thread in our_threads():
+            set_affinity(thread, cores)
+
+
+def our_threads() -> list[int]:
+    me = psutil.Process()
+    return [thread.id for process in [me, *me.children(recursive=True)] for thread in process.threads()]
+
+
+def set_affinity(thread: int, cores: set[int]) -> None:
+    with suppress(ProcessLookupError):  # it ended meanwhile
+        os.sched_setaffinity(thread, cores)
+
+
 def test_the_panel_costs_the_guest_little(panel, tmp_path):
     path = panel.book.output_text(0).strip()
     page = panel.page
-    # Guest and server on one core: on two their speed is halved or doubled by where the scheduler puts them.
-    server = int(panel.book.ask(PIN))
+    server = int(panel.book.ask(SERVER))
     clear = (
         "() => { wb.panel().content.activeCellIndex = 1;"
         " window.jupyterapp.commands.execute('notebook:clear-cell-output') }"
@@ -189,8 +214,7 @@ def test_the_panel_costs_the_guest_little(panel, tmp_path):
     others = Others()
     spans: list[tuple[float, float]] = []  # without, with, without ...
     ran: list[float] = []  # share of their core that guest and server had
-    with hammering(path, tmp_path) as hammer:
-        os.sched_setaffinity(hammer.process.pid, {min(os.sched_getaffinity(0))})
+    with hammering(path, tmp_path) as hammer, on_a_core_of_their_own({server, hammer.process.pid}):
         for shown in [False, True] * 6:
             if shown:
                 panel.book.run(1)
@@ -237,6 +261,10 @@ def test_linux_hammers_through_its_driver_and_the_panel_keeps_up(notebook):
     judge()
 
 
+def _lowest(marks: list[tuple[float, float]]) -> tuple[float, float]:
+    return min(heap for heap, _ in marks), min(rss for _, rss in marks)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(180 + 60 * MINUTES)
 def test_a_minute_under_load_leaves_memory_flat_and_the_file_small(panel, tmp_path):
@@ -265,7 +293,10 @@ def test_a_minute_under_load_leaves_memory_flat_and_the_file_small(panel, tmp_pa
     every = 1 if MINUTES < 2 else 60 // STAY
     told = ", ".join(f"{heap:.1f} {rss:.1f}" for heap, rss in marks[every - 1 :: every])
     print(f"MB of the page's objects and of the kernel: {told}; {total:,} records; file of {size:,} bytes")
-    (heap, rss), (last_heap, last_rss) = marks[len(marks) // 3], marks[-1]
-    assert last_heap < heap + 5, told
-    assert last_rss < rss + 3, told
+    # A frame's temporaries come and go, some MB at a time: what leaks raises the lowest marks too.
+    third = len(marks) // 3
+    for what, between, last, more in zip(
+        ("page", "kernel"), _lowest(marks[third:-third]), _lowest(marks[-third:]), (5, 3), strict=True
+    ):
+        assert last < between + more, f"{what}: {between:.1f} MB, at last {last:.1f}; {told}"
     assert size < 1_000_000

@@ -135,7 +135,7 @@ def test_typed_letters_arrive_in_the_boxes(opened: Shower) -> None:
     box.press("Backspace")
     expect(box).to_have_value("reg == MAS")
     page = opened("irq")
-    rate = irq_row(page, "MSI-X 0").get_by_role("textbox")
+    rate = irq_row(page, "MSI-X[0]").get_by_role("textbox")
     rate.press("Control+a")
     rate.press_sequentially("25")
     expect(rate).to_have_value("25")

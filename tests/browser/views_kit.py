@@ -19,7 +19,7 @@ timelineView.mount = (...args) => (globalThis.timeline = mountTimeline(...args))
 
 def show(page: Page, theme: str = "light", **wish: Any) -> None:
     page.goto((played.HERE / "play.html").as_uri())
-    page.add_style_tag(content="\n".join(path.read_text() for path in sorted(played.STATIC.glob("*.css"))))
+    page.add_style_tag(content=played.joined(played.STYLES))
     page.add_script_tag(
         content="\n".join((played.HERE / name).read_text() for name in ("play.js", "play2.js"))
     )

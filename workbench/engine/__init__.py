@@ -1,14 +1,14 @@
-"""The only door to the C engine: ``ffi``, ``lib``, and ``check`` for its return codes.
+"""The only door to the C engine: ``ffi``, ``lib``, ``check`` for its return codes, its enums as words.
 
-Imported by device, interrupts, dma, log and server, by nobody else. The C interface is described
-in ``wb.h``, which is also what cffi reads.
+Who may import it is in ``tests/test_layers.py``. The C interface is described in ``wb.h``, which is also
+what cffi reads.
 """
 
 import os
 
 from ._engine import ffi, lib
 
-__all__ = ["check", "ffi", "lib"]
+__all__ = ["check", "ffi", "lib", "words_of"]
 
 
 def check(result: int, what: str) -> int:
@@ -19,3 +19,10 @@ def check(result: int, what: str) -> int:
     if result < 0:
         raise OSError(-result, f"{what}: {os.strerror(-result)}")
     return result
+
+
+def words_of(enum: str, prefix: str) -> dict[int, str]:
+    """Return number -> lower-case name of a C enum, without the prefix and the counting member (WB_KINDS)."""
+    elements: dict[int, str] = ffi.typeof(f"enum {enum}").elements
+    counter = f"{enum}s".upper()
+    return {n: text.removeprefix(prefix).lower() for n, text in sorted(elements.items()) if text != counter}

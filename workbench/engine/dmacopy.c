@@ -298,6 +298,15 @@ int wb_dma_peek(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size)
     return run(device, &copy);
 }
 
+int wb_dma_poke(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t size, uint32_t origin)
+{
+    wb_dma_span span = {iova, size};
+    struct copy copy = new_copy(&span, 1, NULL, bytes, origin);
+
+    copy.access = 0;
+    return origin < WB_ORIGINS ? run(device, &copy) : -EINVAL;
+}
+
 /* Through memory of our own, step by step and, like memmove, from the end that is not overwritten first. */
 static int bounce(wb_device *device, const struct copy *read, const struct copy *write, uint8_t *bytes,
                   uint8_t *first)

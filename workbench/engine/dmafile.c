@@ -148,7 +148,7 @@ static int copy_unmapped(int fd, uint64_t offset, uint8_t *to, const uint8_t *fr
         if (n < 0 && errno == EINTR)
             continue;
         if (n <= 0)
-            return -EIO;
+            return n ? -EOPNOTSUPP : -EIO;      /* sealed, opened to be read, ... : not its end */
         if (to)
             to += n;
         else
@@ -180,6 +180,8 @@ static int copy_huge(uint8_t *guest, uint8_t *to, const uint8_t *from, uint64_t 
 
 int wb_file_copy(const struct wb_file *file, uint64_t offset, uint8_t *to, const uint8_t *from, uint64_t size)
 {
+    if (from && file->mode != O_RDWR)
+        return -EOPNOTSUPP;
     if (!file->bytes)
         return copy_unmapped(file->fd, offset, to, from, size);
     if (file->huge)

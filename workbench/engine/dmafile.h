@@ -38,7 +38,7 @@ int wb_file_use_locked(wb_device *device, const struct stat *status, int mode, i
 void wb_file_drop_locked(wb_device *device, struct wb_file *file, struct wb_file **dead);
 void wb_file_forget_locked(wb_device *device, struct wb_file **dead);  /* private files of a client that is gone */
 void wb_file_free(struct wb_file *dead);
-/* Copies at an offset of the file, `to` or `from` being our side and the other NULL: 0 or -EIO. */
+/* Copies at an offset of the file, `to` or `from` being our side and the other NULL: 0, -EIO or -EOPNOTSUPP. */
 int wb_file_copy(const struct wb_file *file, uint64_t offset, uint8_t *to, const uint8_t *from, uint64_t size);
 
 /* ---- dma.c ---- */

@@ -365,8 +365,9 @@ enum wb_dma_limit { WB_MAX_SPANS = 16384 };
 
 /*
  * Copies between memory and the guest, across adjacent ranges. -EACCES: bus master is off;
- * -EHOSTDOWN: the function is in D1 to D3hot; -EFAULT: not mapped; -EPERM: range is read-only; -EIO: its owner truncated the file. Nothing is
- * copied unless the whole range is mapped.
+ * -EHOSTDOWN: the function is in D1 to D3hot; -EFAULT: not mapped; -EPERM: range is read-only;
+ * -EIO: its owner truncated the file; -EOPNOTSUPP: the file takes no writes (sealed, or opened to be
+ * read). Nothing is copied unless the whole range is mapped.
  *
  * Ranges that came without a file are read and written by DMA_READ and DMA_WRITE messages, 32 KiB
  * and 128 KiB at a time. -EDEADLK: the caller is the thread that would take the answers (a hook);
@@ -384,6 +385,8 @@ int wb_dma_scatter(wb_device *device, const wb_dma_span *spans, uint32_t count, 
                    uint32_t origin);
 /* A copy from the guest for displays: no record, bus master need not be on. -ENXIO: needs messages. */
 int wb_dma_peek(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size);
+/* The workbench changes the guest's memory: a record, but bus master and the range's flags do not matter. */
+int wb_dma_poke(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t size, uint32_t origin);
 
 /* ---- peer.c: what the server asks of the client ---- */
 

@@ -11,9 +11,10 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..blockhandle import BlockHandle
 from ..device import Device
 from ..errors import WorkbenchError
-from ..handles import BlockHandle, RegisterHandle
+from ..handles import RegisterHandle
 from ..records import Record
 from . import query
 from .machines import machine_of
@@ -64,7 +65,7 @@ class Actions:
             with self._lock:
                 self._waiting -= 1
 
-        if content.get("action") not in SLOW:
+        if str(content.get("action")) not in SLOW:
             return run()
         with self._lock:
             full = self._waiting >= MOST_WAITING
@@ -122,7 +123,7 @@ class Actions:
         if len(data) > MOST_POKED:
             raise Refused(f"at most {MOST_POKED} bytes at once")
         if space == "iova":
-            device.dma.write(start, data)
+            device.dma.poke(start, data)
         else:
             _block(device, space).poke(start, data)
 

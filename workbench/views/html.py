@@ -10,10 +10,12 @@ from html import escape
 from itertools import islice
 from typing import NamedTuple
 
+from ..blockhandle import BlockHandle
 from ..device import Device
-from ..handles import BlockHandle, RegisterArray, RegisterHandle
+from ..handles import RegisterHandle
 from ..log import LogView
 from ..records import data_size, duration
+from ..registerarray import RegisterArray
 from ..registers import Bar
 
 __all__ = [

@@ -1,10 +1,11 @@
 """The layout of a device, as its widgets carry it: what does not change while the guest runs."""
 
-import json
+import shlex
 from typing import Any
 
 from ..device import Device
 from ..interrupts import KINDS
+from ..qemuargs import qemu_arguments
 from ..registers import Field, Located
 from .table import BlockTable, RegisterTable
 
@@ -21,7 +22,8 @@ def layout_of(device: Device, table: RegisterTable, version: int) -> dict[str, A
         "id": f"{who.vendor:04x}:{who.device:04x}",
         "doc": (vars(type(device)).get("__doc__") or "").strip(),
         "socket": server.path if server is not None else "",
-        "qemu_args": _arguments(server.path) if server is not None else "",
+        # Not asked of the device, which would start a server that is not there.
+        "qemu_args": shlex.join(qemu_arguments(server.path)) if server is not None else "",
         "blocks": [
             {"name": one.name, "index": one.index, "size": one.size, "kind": _kind(device, one)}
             for one in table.tables
@@ -35,13 +37,6 @@ def _interrupts(device: Device) -> list[dict[str, Any]]:
     """One entry a kind: the rows of 2,048 vectors are made in the browser."""
     kinds = [(index, len(device.irq.of(index))) for index in range(len(KINDS))]
     return [{"index": index, "name": KINDS[index], "count": count} for index, count in kinds if count]
-
-
-def _arguments(path: str) -> str:
-    # As Device.qemu_args() says it, which would start a server that is not there.
-    device = {"driver": "vfio-user-pci", "socket": {"type": "unix", "path": path}}
-    shared = "-m 256M -object memory-backend-memfd,id=ram,size=256M,share=on -machine q35,memory-backend=ram"
-    return f"{shared} -device '{json.dumps(device)}'"
 
 
 def _kind(device: Device, block: BlockTable) -> str:

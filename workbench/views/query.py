@@ -232,7 +232,11 @@ class Parser:
 
 def _number(word: str) -> int:
     unit = next((unit for unit in UNITS if word.endswith(unit) and not word.lower().startswith("0x")), "")
-    number = int(word.removesuffix(unit), 0 if word[:2].lower() in ("0x", "0b") else 10) * UNITS.get(unit, 1)
+    try:
+        number = int(word.removesuffix(unit), 0 if word[:2].lower() in ("0x", "0b") else 10)
+    except ValueError:  # its underscores stand where none may
+        raise ValueError(f"{word!r} is not a number") from None
+    number *= UNITS.get(unit, 1)
     if number >= 1 << 64:
         raise ValueError(f"{word} does not fit 64 bits")
     return number

@@ -18,6 +18,7 @@ __all__ = ["Seat", "View"]
 
 SILENT = 30.0  #: seconds after which a page that said nothing is gone; pages repeat their wish every 10
 UNHEARD = 600.0  #: the same where messages wait for the running cell
+IDLE = 1.0  #: seconds between two looks at wishes that nothing works for: unknown feeds, senseless parameters
 SHARE = 40  # a feed rests this many times as long as it computed: at most 2.5 % of a core each
 
 
@@ -65,6 +66,7 @@ class Seat:
         self._pages: dict[str, Wish] = {}
         self._running: dict[str, Running] = {}
         self._anew = False
+        self._looked = 0.0  # when the wishes were last looked at; 0: not since they changed
         self.failed: list[tuple[str, Exception]] = []
 
     # -- on the thread of a message, under the hub's lock --
@@ -77,6 +79,7 @@ class Seat:
     def want(self, page: str, content: Mapping[str, Any], now: float) -> None:
         """Take a page's whole wish."""
         feeds = content.get("feeds")
+        self._looked = 0.0
         self._pages[page] = Wish(
             dict(feeds) if isinstance(feeds, dict) else {}, bool(content.get("visible")), now
         )
@@ -90,6 +93,7 @@ class Seat:
 
     def prepare(self, now: float, patience: float) -> None:
         """Make feeds that are newly wished for, drop those that are not."""
+        self._looked = now
         if self._anew:
             self._running, self._anew = {}, False
         wanted = self._wanted(now, patience)
@@ -122,9 +126,10 @@ class Seat:
         """Return the seconds until there may be something to send; None: not before a message comes."""
         if not self.visible:
             return None
-        if self._anew or not self._running:
+        if self._anew:
             return self.pace.delay(now)
-        return max(self.pace.delay(now), min(one.due for one in self._running.values()) - now)
+        due = min((one.due for one in self._running.values()), default=self._looked + IDLE)
+        return max(self.pace.delay(now), due - now)
 
     # -- on the flusher --
 

@@ -8,8 +8,9 @@ its register, or one above them for interrupts, DMA, and bytes that no register 
 import numpy as np
 import numpy.typing as npt
 
+from ..blockhandle import BlockHandle
 from ..device import Device
-from ..handles import BlockHandle, RegisterHandle
+from ..handles import RegisterHandle
 from ..records import KINDS, Names, Records, kind_of_touch, vector_name
 from ..registers import Located
 

@@ -20,10 +20,20 @@ from ..device import Device
 from .fallback import static_html, static_text
 from .hub import Hub, hub_of
 
-__all__ = ["LiveView", "StaticView", "live", "mimebundle", "shows_widgets"]
+__all__ = [
+    "SCRIPTS",
+    "STATIC",
+    "STYLES",
+    "LiveView",
+    "StaticView",
+    "joined",
+    "live",
+    "mimebundle",
+    "shows_widgets",
+]
 
 STATIC = Path(__file__).parent / "static"
-#: util.js first, panel.js last, the others by name; a file that is missing is left out.
+#: util.js first, panel.js last, the others by name.
 SCRIPTS = (
     "util.js", "console.js", "edit.js", "header.js", "hooks.js", "irq.js", "link.js", "log.js", "marks.js",
     "memory.js", "memory_row.js", "registers.js", "registers_row.js", "scale.js", "scroller.js",
@@ -36,16 +46,16 @@ WIDGET = "application/vnd.jupyter.widget-view+json"
 KINDS = ("panel", "registers", "memory", "irq", "log", "timeline", "hooks", "console")
 
 
-def _joined(names: tuple[str, ...]) -> str:
-    texts = [(STATIC / name).read_text(encoding="utf-8") for name in names if (STATIC / name).exists()]
-    return "\n".join(["/* workbench */", *texts])
+def joined(names: tuple[str, ...]) -> str:
+    """Return the text of files of ``static/``, one after another."""
+    return "\n".join(["/* workbench */", *((STATIC / name).read_text(encoding="utf-8") for name in names)])
 
 
 class LiveView(anywidget.AnyWidget):
     """One live view of one device. Displaying it shows it; ``close()`` ends it everywhere."""
 
-    _esm = _joined(SCRIPTS)
-    _css = _joined(STYLES)
+    _esm = joined(SCRIPTS)
+    _css = joined(STYLES)
     kind = traitlets.Unicode("panel").tag(sync=True)
     options = traitlets.Dict().tag(sync=True)
     device_layout = traitlets.Dict().tag(sync=True)

@@ -1,36 +1,35 @@
 """What ``vm.console`` is: the text so far, and when called a live view of it."""
 
-from collections.abc import Sequence
+import weakref
 from typing import Any
 
 from ..errors import StateError
 
-__all__ = ["ConsoleText", "plugged"]
+__all__ = ["ConsoleText"]
 
 
 class ConsoleText(str):
-    """The console's text; calling it gives a live view. ``devices`` are the VM's."""
+    """The console's text; calling it gives a live view. It keeps no VM alive."""
 
-    devices: Sequence[Any]
-    __slots__ = ("devices",)
+    _machine: "weakref.ref[Any]"
+    __slots__ = ("_machine",)
 
-    def __new__(cls, text: str, devices: Sequence[Any] = ()) -> "ConsoleText":
-        """Return the text, remembering whose VM it is from."""
+    def __new__(cls, text: str, machine: Any) -> "ConsoleText":
+        """Return the text, remembering whose console it is."""
         self = super().__new__(cls, text)
-        self.devices = devices
+        self._machine = weakref.ref(machine)
         return self
 
     def __call__(self) -> Any:
-        """Return a live view of the console. Raises StateError when the VM has no device."""
-        if not self.devices:
+        """Return a live view of the console, in a device that is plugged in or was.
+
+        Raises StateError when the VM never had one, or it is another VM's now.
+        """
+        from ..views.machines import devices_of
+
+        devices = devices_of(self._machine())
+        if not devices:
             raise StateError("the console is shown in the views of a device, and this VM has none")
-        from ..views.widget import live
+        from ..views.widget import live  # anywidget is slow to import
 
-        return live(self.devices[0], "console")
-
-
-def plugged(device: Any, machine: Any) -> None:
-    """Tell the device's views which VM has it."""
-    from ..views.machines import plugged
-
-    plugged(device, machine)
+        return live(devices[0], "console")

@@ -70,6 +70,13 @@ def serve_free(device: Servable, machines: Callable[[], Sequence[str]]) -> None:
         raise StateError(f"{device.name} is in use by {_way_out(who, machines())}") from error
 
 
+def plugged(device: Servable, machine: object) -> None:
+    """Tell the device's views which VM has it: for their console and its switches."""
+    from ..views.machines import plugged as tell
+
+    tell(device, machine)
+
+
 def _way_out(client: str, machines: Sequence[str]) -> str:
     pid = client.partition(" (")[0]
     if pid == f"pid {os.getpid()}":

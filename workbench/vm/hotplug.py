@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ..errors import StateError, VmError
-from .consoletext import plugged
-from .devices import Servable, devices_of, serve_free
+from .devices import Servable, devices_of, plugged, serve_free
 from .slots import Slots
 
 __all__ = ["HotPlug"]

@@ -72,4 +72,14 @@ def spawn(
     future: Future[subprocess.Popen[bytes]] = Future()
     out, err = (stream if isinstance(stream, int) else stream.fileno() for stream in (stdout, stderr))
     _launcher.jobs.put((future, wrapped, tuple(fds), out, err))
-    return future.result()
+    try:
+        return future.result()
+    except BaseException:  # Ctrl-C: the child may be there, and nobody else will ever know of it
+        future.add_done_callback(_end)
+        raise
+
+
+def _end(future: Future["subprocess.Popen[bytes]"]) -> None:
+    if future.exception() is None:
+        future.result().kill()
+        future.result().wait()

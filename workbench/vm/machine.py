@@ -12,7 +12,6 @@ console, the initramfs and QEMU's messages live in memory. QEMU dies with this p
 import signal
 import subprocess
 import threading
-import time
 import weakref
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,35 +19,28 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, Self, overload
 
 from ..errors import StateError, VmError
-from . import initramfs, kit
 from .agent import Gone, Hung, Restarted
-from .command import Wiring, qemu_command
-from .consoletext import ConsoleText, plugged
+from .boot import Boot, BootFailed, KvmBroken
+from .consoletext import ConsoleText
 from .debs import Progress as ProgressCall
-from .devices import Servable, devices_of, likely_causes, serve_free, suspects
+from .devices import Servable, devices_of, likely_causes, plugged, serve_free
 from .hotplug import HotPlug
 from .kvm import forget_kvm_failure, kvm_failure, kvm_problem, remember_kvm_failure
 from .process import Process
-from .progress import Progress
+from .progress import Progress, telling
+from .recipe import Ready, Recipe
 from .slots import Slots
 
-#: Seconds within which a guest under KVM must print something; a healthy one takes less than one.
-KVM_PATIENCE = 12.0
 #: Seconds to wait for the agent after it should have killed a command.
 GRACE = 15.0
+#: Lines of a console's end that an error shows.
 TAIL = 25
-#: Seconds of a boot after which it is said what may keep it waiting.
-SUSPECT_AFTER = 5.0
 
 _started: "weakref.WeakSet[VM]" = weakref.WeakSet()
 
 
 class CommandTimeout(VmError, TimeoutError):
     """A command in the guest ran into its time-out and was killed; the VM stays usable."""
-
-
-class _KvmBroken(VmError):
-    pass
 
 
 def _machines() -> list[str]:
@@ -88,15 +80,17 @@ class VM:
     ) -> None:
         if accel not in ("auto", "kvm", "tcg"):
             raise ValueError(f'accel is "auto", "kvm" or "tcg", not {accel!r}')
-        self._slots, self.memory, self.timeout = Slots(devices_of(devices)), memory, timeout
+        self._slots, self.timeout = Slots(devices_of(devices)), timeout
         for device in self.devices:
             plugged(device, self)
-        self.modules = (modules,) if isinstance(modules, str) else tuple(modules)
         self.accel: str = accel
-        self._trace = (trace,) if isinstance(trace, str) else tuple(trace or ())
-        self._qemu, self._kernel, self._extra = qemu, kernel, tuple(extra_args)
-        self._append, self._files = append, files
-        self._progress = Progress() if progress is None else progress
+        self._progress = Progress() if progress is None else telling(progress)
+        self.modules = (modules,) if isinstance(modules, str) else tuple(modules)
+        self._recipe = Recipe(
+            self.modules, memory,
+            (trace,) if isinstance(trace, str) else tuple(trace or ()),
+            qemu, kernel, tuple(extra_args), append, files, self._progress,
+        )  # fmt: skip
         self._lock = threading.RLock()
         self._process: Process | None = None
         self._used: str | None = None
@@ -125,18 +119,17 @@ class VM:
         problem = None if self.accel == "tcg" else kvm_problem()
         if self.accel == "kvm" and problem:
             raise VmError(f"KVM was asked for but cannot be used: {problem}")
-        for device in self.devices:
-            serve_free(device, _machines)
-        qemu, guest, initrd = self._prepare()
+        self._serve()
+        ready = self._recipe.prepare()
         if self.accel == "kvm" or (self.accel == "auto" and not problem and not kvm_failure()):
             try:
-                self._boot(qemu, guest, initrd, "kvm")
-            except _KvmBroken as error:
+                self._boot(ready, "kvm")
+            except KvmBroken as error:
                 self._kvm_failed(str(error).splitlines()[0])
             else:
                 forget_kvm_failure()
                 return self
-        return self._boot(qemu, guest, initrd, "tcg")
+        return self._boot(ready, "tcg")
 
     def _kvm_failed(self, why: str) -> None:
         """Go on without KVM, unless it was asked for."""
@@ -144,90 +137,37 @@ class VM:
         remember_kvm_failure(why)
         if self.accel == "kvm":
             raise VmError(f"KVM was asked for and does not work here: {why}") from None
-        self._note(f"KVM does not work here ({why}): using TCG instead")
+        self._progress.note(f"KVM does not work here ({why}): using TCG instead")
+        self._serve()
+
+    def _serve(self) -> None:
         for device in self.devices:
             serve_free(device, _machines)
+            plugged(device, self)  # again: it may have taken over another's server, and its place
 
-    def _prepare(self) -> tuple[kit.Qemu, kit.Guest, bytes]:
-        """Find or fetch what is needed and build the initramfs."""
-        qemu = kit.probe((str(self._qemu),)) if self._qemu is not None else None
-        if self._qemu is not None and qemu is None:
-            raise VmError(f"{self._qemu} does not run or has no vfio-user-pci (QEMU 10.1 or newer has it)")
-        found, guest = kit.fetch(self._progress)
-        if self._kernel is not None:
-            guest = kit.Guest(Path(self._kernel), guest.modules, guest.busybox)
-        return qemu or found, guest, initramfs.build(guest, self.modules, self._files)
-
-    def _note(self, text: str) -> None:
-        note = getattr(self._progress, "note", None)
-        note(text) if note else self._progress(text, None)
-
-    def _boot(self, qemu: kit.Qemu, guest: kit.Guest, initrd: bytes, accel: str) -> Self:
-        arguments = self._slots.arguments()
-
-        def command(wiring: Wiring) -> list[str]:
-            return qemu_command(
-                qemu,
-                accel,
-                self.memory,
-                guest.vmlinuz,
-                wiring,
-                arguments,
-                self._trace,
-                self._append,
-                self._extra,
-            )
-
-        self._progress(f"starting QEMU {qemu.version} ({accel})", None)
-        self._process, self._used = Process(command, initrd), accel
+    def _boot(self, ready: Ready, accel: str) -> Self:
+        self._process, self._used = self._recipe.start(ready, accel, self._slots.arguments()), accel
         _started.add(self)
         self._wait_boot(self._process, "boot", 0)
         return self
 
     def _wait_boot(self, process: Process, what: str, since: int) -> None:
         """Wait for the agent; on failure end QEMU and say what was seen. ``since``: in the console."""
-        started = time.monotonic()
-
-        def check() -> None:
-            self._check_boot(process, started, since)
-
+        boot = Boot(process, self._used, lambda: self.devices, self._progress, since)
         try:
-            process.agent.wait_ready(started + self.timeout, self._tell, check)
-        except (Hung, Gone) as error:
-            late = f"the guest did not {what} within {self.timeout} s"
-            self._fail("QEMU ended" if isinstance(error, Gone) else late)
+            boot.wait(what, self.timeout)
+        except BootFailed as error:
+            self._fail(str(error))
         except BaseException:
             self.close()
             raise
-        for problem in process.agent.failed_modules:
-            self._note(f"guest: module {problem}")
-        done = getattr(self._progress, "done", None)
-        if done:
-            done(f"guest is up after {time.monotonic() - started:.1f} s ({self._used})")
-
-    def _tell(self, step: str) -> None:
-        self._progress("booting the guest: " + ("kernel is up" if step == "up" else f"loading {step}"), None)
-
-    def _check_boot(self, process: Process, started: float, since: int) -> None:
-        """Raise if this boot cannot succeed any more."""
-        _, console = process.console.log.since(since)
-        seconds = time.monotonic() - started
-        if self._used == "kvm":
-            if problem := process.kvm_problem():
-                raise _KvmBroken(problem)
-            if not console and seconds > KVM_PATIENCE:
-                raise _KvmBroken(f"the guest's kernel said nothing for {KVM_PATIENCE:.0f} s")
-        if "Kernel panic" in console:
-            self._fail("the guest's kernel panicked")
-        why = suspects(self.devices, process.pid)[:1] if seconds > SUSPECT_AFTER else []
-        self._progress(f"booting the guest: {seconds:.0f} s" + "".join(f", {each}" for each in why), None)
 
     def _fail(self, what: str) -> NoReturn:
         """Close and raise a `VmError` with everything there is to see."""
         process = self._process
         assert process is not None
         if self._used == "kvm" and (problem := process.kvm_problem()):
-            raise _KvmBroken(problem)
+            raise KvmBroken(problem)
         output = process.output().strip()
         causes = likely_causes(self.devices, process.pid, output)
         self.close()
@@ -416,7 +356,7 @@ class VM:
     def console(self) -> ConsoleText:
         """What the guest has printed on its serial console so far, the last 4 MB; ``vm.console()``: live."""
         text = self._process.console.log.text() if self._process is not None else ""
-        return ConsoleText(text, self.devices)
+        return ConsoleText(text, self)
 
     @property
     def qemu_output(self) -> str:

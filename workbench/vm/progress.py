@@ -7,11 +7,25 @@ nobody looks at while it runs, each step is one plain line; under pytest nothing
 import os
 import sys
 import time
-from typing import TextIO
+from collections.abc import Callable
+from typing import Protocol, TextIO
 
 BAR = 24
 #: Seconds between two rewrites of the line; a notebook keeps each until it is saved.
 INTERVAL, NOTEBOOK_INTERVAL = 0.1, 0.5
+
+
+class Telling(Protocol):
+    """What long steps are told to: a Progress, or a caller's own."""
+
+    def __call__(self, text: str, fraction: float | None = None) -> object:
+        """Show that the step ``text`` is at ``fraction``."""
+
+    def note(self, text: str) -> object:
+        """Show one line that stays."""
+
+    def done(self, text: str = "") -> object:
+        """End the step."""
 
 
 class Progress:
@@ -68,6 +82,27 @@ class Progress:
             self.stream.write("\r" + text.ljust(len(self._shown)) + ("" if text else "\r"))
             self.stream.flush()
             self._shown = text
+
+
+class _Function:
+    """A function as a Progress: it is told notes as steps, and no end."""
+
+    def __init__(self, show: Callable[[str, float | None], object]) -> None:
+        self._show = show
+
+    def __call__(self, text: str, fraction: float | None = None) -> None:
+        self._show(text, fraction)
+
+    def note(self, text: str) -> None:
+        self._show(text, None)
+
+    def done(self, text: str = "") -> None:
+        pass
+
+
+def telling(progress: Callable[[str, float | None], object]) -> Telling:
+    """Return ``progress`` with ``note`` and ``done``, which a plain function has not."""
+    return progress if isinstance(progress, Progress) else _Function(progress)
 
 
 def _attended() -> bool:

@@ -14,11 +14,14 @@ from ..errors import StateError, VmError
 
 
 class Qmp:
-    """A QMP connection over ``sock``. Raises ImportError, naming the extra, when ``qemu.qmp`` is missing."""
+    """A QMP connection over ``sock``.
+
+    Raises ImportError, naming the extra, when ``qemu.qmp`` is missing, `VmError` when QEMU does not answer.
+    """
 
     def __init__(self, sock: socket.socket) -> None:
         try:
-            from qemu.qmp import QMPClient
+            from qemu.qmp import QMPClient, QMPError
         except ImportError as error:
             raise ImportError("vm.qmp() needs qemu.qmp: pip install 'pci-workbench[vm]'") from error
         self._loop = asyncio.new_event_loop()
@@ -26,7 +29,13 @@ class Qmp:
         self._thread.start()
         self._client = QMPClient("workbench")
         sock.setblocking(False)
-        self._wait(self._client.connect(sock), 10)
+        try:
+            self._wait(self._client.connect(sock), 10)
+        except BaseException as error:
+            self.close()  # nobody else will: there is no connection to be seen
+            if isinstance(error, QMPError):
+                raise VmError(f"QMP failed: {error}") from error
+            raise
 
     def _wait(self, work: Any, timeout: float) -> Any:
         future = asyncio.run_coroutine_threadsafe(work, self._loop)

@@ -5,6 +5,7 @@ guest's bus ``n``: the device in it is ``0000:0n:00.0``.
 """
 
 import json
+import threading
 from collections.abc import Sequence
 
 from ..errors import StateError
@@ -23,6 +24,7 @@ class Slots:
     def __init__(self, devices: Sequence[Servable]) -> None:
         self._inside: dict[int, Servable] = dict(enumerate(devices, 1))
         self.count = len(devices) + SPARE
+        self._lock = threading.Lock()  # a cell and a button may plug at the same time
 
     def arguments(self) -> list[str]:
         """Return QEMU's arguments for the root ports and the devices in them."""
@@ -39,20 +41,25 @@ class Slots:
 
     def take(self, device: Servable) -> int:
         """Put a device into a free slot; return its number. StateError when it is in one, or none is free."""
-        if device in self._inside.values():
-            raise StateError(f"{device.name} is plugged in already")
-        free = [number for number in range(1, self.count + 1) if number not in self._inside]
-        if not free:
-            raise StateError(f"all {self.count} slots of the VM are taken: unplug a device first")
-        self._inside[free[0]] = device
-        return free[0]
+        with self._lock:
+            if self._number(device):
+                raise StateError(f"{device.name} is plugged in already")
+            free = [number for number in range(1, self.count + 1) if number not in self._inside]
+            if not free:
+                raise StateError(f"all {self.count} slots of the VM are taken: unplug a device first")
+            self._inside[free[0]] = device
+            return free[0]
 
     def find(self, device: Servable) -> int:
         """Return the slot of a device. StateError when it is not plugged in."""
-        for number, inside in self._inside.items():
-            if inside is device:
-                return number
-        raise StateError(f"{device.name} is not plugged into this VM")
+        number = self._number(device)
+        if not number:
+            raise StateError(f"{device.name} is not plugged into this VM")
+        return number
+
+    def _number(self, device: Servable) -> int:
+        # By name, as its server goes: a device made anew takes over, under its name, what the guest has.
+        return next((n for n, inside in list(self._inside.items()) if inside.name == device.name), 0)
 
     def leave(self, number: int) -> None:
         """Say that a slot is empty."""

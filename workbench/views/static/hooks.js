@@ -34,7 +34,14 @@ const hooksView = (() => {
     }
 
     #revisions() {
-      return h("select", { onchange: (event) => this.#revert(Number(event.target.value)) });
+      return h("select", {
+        title: "The mouse goes back at once; with the keyboard Enter does, and Escape stays",
+        // With the keyboard, arrows pass over revisions, and each step would be a new one.
+        onpointerdown: () => (this.byKey = false),
+        onkeydown: (event) => this.#keyed(event),
+        onchange: () => !this.byKey && this.#revert(),
+        onblur: () => this.#stay(),
+      });
     }
 
     fill(row) {
@@ -66,9 +73,20 @@ const hooksView = (() => {
       if (news || document.activeElement !== this.revision) this.revision.value = String(row.revision);
     }
 
-    async #revert(revision) {
-      const done = await this.link.attempt("revert", { key: this.row.key, revision });
-      if (done === null) this.revision.value = String(this.row.revision);
+    #keyed(event) {
+      this.byKey = event.key !== "Enter";
+      if (event.key === "Escape") this.#stay();
+      else if (event.key === "Enter" && Number(this.revision.value) !== this.row.revision) this.#revert();
+    }
+
+    #stay() {
+      this.revision.value = String(this.row.revision);
+      this.byKey = false;
+    }
+
+    async #revert() {
+      const done = await this.link.attempt("revert", { key: this.row.key, revision: Number(this.revision.value) });
+      if (done === null) this.#stay();
     }
 
     #switch() {

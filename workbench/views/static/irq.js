@@ -38,7 +38,7 @@ const irqView = (() => {
   /** The lines of a layout's kinds, as far as it tells: [index, vector, name] of row `row`, or null. */
   function lineOf(kinds, row) {
     for (const { index, name, count } of kinds) {
-      if (row < count) return { ...NONE, index, vector: row, name: index === INTX ? name : `${name} ${row}` };
+      if (row < count) return { ...NONE, index, vector: row, name: index === INTX ? name : `${name}[${row}]` };
       row -= count;
     }
     return null;
