@@ -158,3 +158,10 @@ def test_a_directory_that_lost_its_lock_keeps_its_sockets(home):
     for _ in range(2):
         SocketDirectory.give()
     assert not first.exists()
+
+
+def test_a_place_where_no_directory_can_be_made_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "workbench").touch()
+    with pytest.raises(StateError, match="workbench for sockets: File exists: set XDG_RUNTIME_DIR"):
+        SocketDirectory.take()

@@ -359,7 +359,9 @@ def test_ctrl_c_while_a_server_stops_lets_it_be_stopped_again(card, monkeypatch)
         patch.setattr(server._listener, "wake", lambda: signal.raise_signal(signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             server.stop()
-    server.stop()
+    assert server.ending
+    with card.connect() as guest:  # waits for the end of the one and starts another
+        assert guest.bar0.read32(0) == 5
     assert server.state == "stopped"
 
 

@@ -83,7 +83,11 @@ class SocketDirectory:
 
     @classmethod
     def _make(cls, base: Path) -> None:
-        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            way_out = "set XDG_RUNTIME_DIR to a directory of yours, or say a path"
+            raise StateError(f"cannot make {base} for sockets: {error.strerror}: {way_out}") from error
         if not _private(base):
             raise StateError(f"{base} must be a directory that only you can enter (mode 0700)")
         own = base / cls._name  # the same again, so that a device is found where it was before

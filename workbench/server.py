@@ -96,6 +96,11 @@ class Server:
         """Whether the thread is there, in this process."""
         return self._phase in ("listening", "attached") and self._owner == os.getpid()
 
+    @property
+    def ending(self) -> bool:
+        """Whether it was asked to stop and the thread is still there."""
+        return self.running and self._stopping
+
     # -- life --
 
     def start(self) -> None:
