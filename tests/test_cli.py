@@ -177,6 +177,7 @@ def test_a_mistake_in_the_file_is_told_and_changes_nothing(
         ("", "lamp.py", "its devices: none"),
         ("1/0", "lamp.py", 'lamp.py", line 1, in <module>'),
         (LAMP, "other.py", "there is no file"),
+        (LAMP, "x" * 300 + ".py", "there is no file"),
     ],
 )
 def test_serve_says_what_is_wrong_with_the_file(

@@ -4,6 +4,7 @@ import errno
 import gc
 import threading
 
+import numpy as np
 import pytest
 from leaks import open_fds
 from sample import Sample
@@ -132,6 +133,28 @@ def test_a_wait_in_vain_says_that_intx_is_masked_since_the_last_one(device, gues
 def test_close_is_disconnect(guest):
     guest.close()
     assert guest.closed
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan")])
+def test_a_timeout_that_makes_no_sense_is_refused(device, guest, timeout):
+    with pytest.raises(ValueError, match="0 seconds or more"):
+        guest.wait_irq(timeout=timeout)  # poll() would wait for ever
+    with pytest.raises(ValueError, match="0 seconds or more"):
+        wb.Client(device.server.path, timeout=timeout)
+
+
+def test_a_timeout_may_be_for_ever(device, guest):
+    guest.disconnect()
+    with device.connect(timeout=float("inf")) as patient:
+        device.irq.trigger()
+        assert patient.wait_irq(timeout=float("inf")) == 1
+
+
+def test_numbers_that_are_no_int_are_written_too(device, guest):
+    device.bar0.WIDE = 7
+    guest.bar0.write32(0, np.uint32(5))
+    guest.bar0.write32(0x100, device.bar0.WIDE)
+    assert (guest.bar0.read32(0), guest.bar0.read32(0x100)) == (5, 7)
 
 
 def test_an_interrupt_that_is_not_armed_is_named(guest):

@@ -302,3 +302,22 @@ def test_ctrl_c_while_a_cell_waits_for_the_hook_of_a_guest_reaches_the_cell(pair
             pair.bar0.A.write(1)
     thread.join()
     assert pair.bar0.A == 1
+
+
+def test_an_exception_that_cannot_be_shown_is_told_by_its_name():
+    class Silent(Exception):
+        def __repr__(self):
+            raise RuntimeError
+
+        __str__ = __repr__
+
+    with (
+        pytest.raises(wb.HookError, match=r"bar0\.A\.on_write raised Silent \(1 time\)"),
+        Pair(strict=True) as device,
+    ):
+
+        @device.bar0.A.on_write
+        def fail(device):
+            raise Silent
+
+        device.bar0.A.write(1)

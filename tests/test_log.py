@@ -54,6 +54,23 @@ def test_clear_moves_a_mark_and_loses_nothing_silently(log: AccessLog) -> None:
     assert len(AccessLog(log.handle, {})) == CAPACITY
 
 
+def test_another_thread_may_clear_the_log_while_it_is_counted(log: AccessLog, monkeypatch: Any) -> None:
+    class Cleared:  # by another thread, just after the engine was asked
+        wb_log_dropped = staticmethod(lib.wb_log_dropped)
+
+        @staticmethod
+        def wb_log_count(handle: Any) -> int:
+            count = int(lib.wb_log_count(handle))
+            add(log)
+            log._start = count + 1
+            return count
+
+    for ask in (len, lambda log: log.total, AccessLog.summary):
+        with monkeypatch.context() as patch:
+            patch.setattr("workbench.log.lib", Cleared)
+            assert str(ask(log)).startswith("0")
+
+
 def test_slices_are_views_with_the_same_methods(log: AccessLog) -> None:
     for n in range(10):
         add(log, value=n)

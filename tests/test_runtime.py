@@ -158,3 +158,31 @@ def test_a_directory_that_lost_its_lock_keeps_its_sockets(home):
     for _ in range(2):
         SocketDirectory.give()
     assert not first.exists()
+
+
+def test_a_place_where_no_directory_can_be_made_is_told(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    (tmp_path / "workbench").touch()
+    with pytest.raises(StateError, match="workbench for sockets: File exists: set XDG_RUNTIME_DIR"):
+        SocketDirectory.take()
+
+
+@pytest.mark.parametrize("moment", ["taken", "given"])
+def test_ctrl_c_leaves_no_lock_that_the_process_waits_for_itself(home, monkeypatch, moment):
+    before = len(os.listdir("/proc/self/fd"))
+    if moment == "given":
+        SocketDirectory.take()
+
+    def interrupted(*arguments):
+        really(*arguments)
+        raise KeyboardInterrupt
+
+    where, name = (runtime.fcntl, "flock") if moment == "taken" else (runtime.os, "rmdir")
+    really = getattr(where, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(where, name, interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            SocketDirectory.take() if moment == "taken" else SocketDirectory.give()
+    assert SocketDirectory.take().is_dir()
+    SocketDirectory.give()
+    assert len(os.listdir("/proc/self/fd")) == before

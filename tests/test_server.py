@@ -353,13 +353,36 @@ def test_ctrl_c_while_a_server_starts_leaves_nothing_that_is_in_the_way(card, mo
         assert guest.bar0.read32(0) == 5
 
 
+def test_ctrl_c_while_a_lock_is_taken_leaves_it_free(card, monkeypatch):
+    server = card.serve()
+
+    def interrupted(condition):
+        taken = real(condition)
+        if condition is server._changed and threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        return taken
+
+    real = threading.Condition.__enter__
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Condition, "__enter__", interrupted)
+        with contextlib.suppress(KeyboardInterrupt):
+            server.pause()
+        with contextlib.suppress(KeyboardInterrupt):
+            server.wait_listening()
+    server.resume()
+    with card.connect() as guest:
+        assert guest.bar0.read32(0) == 5
+
+
 def test_ctrl_c_while_a_server_stops_lets_it_be_stopped_again(card, monkeypatch):
     server = card.serve()
     with monkeypatch.context() as patch:
         patch.setattr(server._listener, "wake", lambda: signal.raise_signal(signal.SIGINT))
         with pytest.raises(KeyboardInterrupt):
             server.stop()
-    server.stop()
+    assert server.ending
+    with card.connect() as guest:  # waits for the end of the one and starts another
+        assert guest.bar0.read32(0) == 5
     assert server.state == "stopped"
 
 

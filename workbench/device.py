@@ -232,6 +232,9 @@ class Device(DeviceTime):
             raise StateError(f"{self.name} is closed: make a new one with {type(self).__name__}()")
         with Server.starting:
             previous = Server.serving(self.name)
+            if previous is not None and previous.ending:
+                previous.stop()  # Ctrl-C ended the call that waited for its thread
+                previous = Server.serving(self.name)
             if previous is not None and previous.device is not self:
                 self._succeed(previous)
             if self.server is not None and self.server.running:

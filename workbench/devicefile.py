@@ -39,7 +39,7 @@ class DeviceFile:
         head, colon, tail = wanted.rpartition(":")
         named = colon and tail.isidentifier() and not os.path.exists(wanted)
         self.path, self._class = Path(head if named else wanted), tail if named else ""
-        if not self.path.is_file():
+        if not os.path.isfile(self.path):  # Path.is_file() may raise
             raise StateError(f"there is no file {self.path}: give FILE.py or FILE.py:Class")
         self._name = f"workbench served {self.path.stem}"  # collides with no module
         self._stamp = self._look()

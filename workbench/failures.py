@@ -78,4 +78,11 @@ class Failures:
         if self._kept:
             failure = list(self._kept.values())[-1]
             times = f"{failure.count} time{'s' if failure.count > 1 else ''}"
-            raise HookError(f"{failure.name} raised {failure.error!r} ({times})") from failure.error
+            raise HookError(f"{failure.name} raised {_shown(failure.error)} ({times})") from failure.error
+
+
+def _shown(error: BaseException) -> str:
+    try:
+        return repr(error)
+    except Exception:  # it is the user's own class
+        return type(error).__name__

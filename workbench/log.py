@@ -280,15 +280,18 @@ class AccessLog(LogView):
     @property
     def dropped(self) -> int:
         """How many records the ring has overwritten since ``clear()`` (or the beginning)."""
-        return max(0, int(lib.wb_log_dropped(self.handle)) - self._start)
+        start = self._start
+        return max(0, int(lib.wb_log_dropped(self.handle)) - start)
 
     @property
     def total(self) -> int:
         """How many records were written since ``clear()`` (or the beginning), dropped ones included."""
-        return int(lib.wb_log_count(self.handle)) - self._start
+        start = self._start  # first: another thread may clear() now, and nothing is negative
+        return int(lib.wb_log_count(self.handle)) - start
 
     def __len__(self) -> int:
-        return self.total - self.dropped
+        first = max(self._start, int(lib.wb_log_dropped(self.handle)))
+        return int(lib.wb_log_count(self.handle)) - first
 
     def view(self, filter: str = "") -> Any:  # noqa: A002
         """Return a live view of the log; ``filter`` as in it: ``reg == CTRL && op == w && value & 1``."""

@@ -61,7 +61,6 @@ class SocketDirectory:
                 cls._name = f"{os.getpid()}-{os.urandom(4).hex()}"
             if cls._path is not None and not _is_file(cls._lock, cls._path / "lock"):
                 # Somebody took it away, as a logout does with all of $XDG_RUNTIME_DIR: it is made again.
-                os.close(cls._lock)
                 cls._path = None
             if cls._path is None:
                 cls._make(runtime_base())
@@ -77,24 +76,34 @@ class SocketDirectory:
                 return
             cls._users -= 1
             if not cls._users:
-                _remove(cls._path)
-                os.close(cls._lock)
-                cls._path = None
+                path, cls._path = cls._path, None
+                _remove(path)
+                cls._unlock()
+
+    @classmethod
+    def _unlock(cls) -> None:
+        """Close the lock, also one that Ctrl-C left: this process would wait for itself."""
+        lock, cls._lock = cls._lock, -1
+        if lock >= 0:
+            os.close(lock)
 
     @classmethod
     def _make(cls, base: Path) -> None:
-        base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            base.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            way_out = "set XDG_RUNTIME_DIR to a directory of yours, or say a path"
+            raise StateError(f"cannot make {base} for sockets: {error.strerror}: {way_out}") from error
         if not _private(base):
             raise StateError(f"{base} must be a directory that only you can enter (mode 0700)")
         own = base / cls._name  # the same again, so that a device is found where it was before
         while cls._path is None:
+            cls._unlock()
             own.mkdir(mode=0o700, exist_ok=True)
             cls._lock = os.open(own / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
             fcntl.flock(cls._lock, fcntl.LOCK_EX)
-            if _is_file(cls._lock, own / "lock"):
+            if _is_file(cls._lock, own / "lock"):  # else another process took it for stale, and away
                 cls._path = own
-            else:  # another process took it for stale before it was locked
-                os.close(cls._lock)
         remove_stale(base)  # now that it is locked: without its lock file it would look stale itself
 
 
@@ -133,7 +142,7 @@ def _is_file(fd: int, path: Path) -> bool:
     """Whether the open file still lies at ``path``."""
     try:
         return os.path.samestat(os.fstat(fd), path.stat())
-    except FileNotFoundError:
+    except OSError:
         return False
 
 

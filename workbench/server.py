@@ -70,7 +70,9 @@ class Server:
         self._interval = switch_interval
         self._phase = "idle"
         self._owner = os.getpid()
-        self._changed = threading.Condition(threading.RLock())
+        # Taken by a bare `with`: that of the condition is Python, and Ctrl-C inside it leaves it locked.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._stopping = False
         self._session: Session | None = None
         self._connection: socket.socket | None = None
@@ -95,6 +97,11 @@ class Server:
     def running(self) -> bool:
         """Whether the thread is there, in this process."""
         return self._phase in ("listening", "attached") and self._owner == os.getpid()
+
+    @property
+    def ending(self) -> bool:
+        """Whether it was asked to stop and the thread is still there."""
+        return self.running and self._stopping
 
     # -- life --
 
@@ -151,7 +158,7 @@ class Server:
 
     def _leave(self) -> None:
         """Ask the thread to end."""
-        with self._changed:  # the thread closes the listener under the same lock
+        with self._lock:  # the thread closes the listener under the same lock
             if not self.running:
                 return
             self._stopping = True  # perhaps again: Ctrl-C may have come before all below was done
@@ -190,7 +197,7 @@ class Server:
         return bool(lib.wb_gate_waiting(self.device._core.handle))
 
     def _gate(self, closed: bool) -> None:
-        with self._changed:
+        with self._lock:
             lib.wb_gate_pause(self.device._core.handle, int(closed))
             self.paused = closed
             self._changed.notify_all()
@@ -198,7 +205,7 @@ class Server:
     @contextlib.contextmanager
     def gate_closed(self) -> Iterator[None]:
         """Let the guest's next access wait while the block runs; pause() and resume() wait for its end."""
-        with self._changed:
+        with self._lock:
             handle = self.device._core.handle
             lib.wb_gate_pause(handle, 1)
             try:
@@ -222,8 +229,10 @@ class Server:
 
     def wait_listening(self, timeout: float = 5.0) -> None:
         """Wait until the last client is gone. Raises StateError naming it after ``timeout`` seconds."""
-        with self._changed:
-            if not self._changed.wait_for(lambda: self._phase != "attached", timeout):
+        with self._lock:
+            if not self._changed.wait_for(
+                lambda: self._phase != "attached", min(timeout, threading.TIMEOUT_MAX)
+            ):
                 way_out = "detach it first (guest.disconnect(), or close the VM)"
                 raise StateError(f"{self.device.name} is in use by {self.client}: {way_out}")
         if self._phase != "listening":
@@ -234,12 +243,12 @@ class Server:
 
     def wait_attached(self, timeout: float = 30.0) -> None:
         """Wait until a client is attached. Raises TimeoutError after ``timeout`` seconds."""
-        with self._changed:
+        with self._lock:
             if not self._changed.wait_for(lambda: self._phase == "attached", timeout):
                 raise TimeoutError(f"no client came to {self.path} within {timeout:g} s")
 
     def _set(self, phase: str, client: str | None = None) -> None:
-        with self._changed:
+        with self._lock:
             self._phase, self.client = phase, client
             self._changed.notify_all()
 
@@ -263,14 +272,14 @@ class Server:
 
     def _serve(self, connection: socket.socket) -> None:
         with connection:
-            with self._changed:
+            with self._lock:
                 self._connection = connection
                 self._session = session = Session(self.device._core)
                 self._set("attached", peer_name(connection))
                 stopping = self._stopping
             if not stopping:
                 lib.wb_serve(self.device._core.handle, connection.fileno())
-            with self._changed:
+            with self._lock:
                 self._connection = None
             with contextlib.suppress(OSError):  # a forked child may hold the socket open too
                 connection.shutdown(socket.SHUT_RDWR)
@@ -282,7 +291,7 @@ class Server:
             self._set("listening")
 
     def _end(self, phase: str) -> None:
-        with self._changed:
+        with self._lock:
             self._stopping = True
             try:
                 self._listener.close()

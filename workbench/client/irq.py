@@ -9,7 +9,7 @@ from typing import Self
 
 from ..errors import ProtocolError, StateError
 from ..protocol import IRQ_INFO, IRQ_SET, Command, IrqFlag, IrqSet, irq_name
-from .link import Request, Sender, close_fds
+from .link import Request, Sender, close_fds, milliseconds
 
 __all__ = ["IrqInfo", "Irqs"]
 
@@ -123,7 +123,7 @@ class Irqs:
         """See Client.wait_irq."""
         poll = select.poll()
         poll.register(self._fd(vector, index), select.POLLIN)
-        if not poll.poll(timeout * 1000):
+        if not poll.poll(milliseconds(timeout)):
             raise TimeoutError(self._silence(self._last if index is None else index, vector, timeout))
         return self.take(vector, index)
 

@@ -33,6 +33,8 @@ Sender = Callable[[Command, bytes, Sequence[int], str], None]
 #: Answers a command of the device: payload of the reply, or ProtocolError with the errno to send.
 Responder = Callable[[int, bytes], bytes]
 
+_LONGEST = 1e6  # seconds that a wait may take: poll() counts milliseconds in 32 bits
+
 _FD_ROOM = socket.CMSG_SPACE(253 * 4)  # SCM_MAX_FD: the kernel passes no more at once
 _WHOLE = 4096  # bytes up to which a UNIX socket takes all of a message or nothing
 
@@ -53,7 +55,7 @@ class Link:
 
     def __init__(self, path: str | os.PathLike[str], timeout: float, respond: Responder) -> None:
         self.path = os.fspath(path)
-        self.timeout = timeout
+        self.timeout = timeout = milliseconds(timeout) / 1000
         self._respond = respond
         # Taken by a bare `with` alone: anything else can be left locked by Ctrl-C. Who has it is
         # done, or hangs up, within the time-out, so that waiting for it ends too.
@@ -276,6 +278,13 @@ def _serve(link_of: "weakref.ref[Link]", connection: socket.socket) -> None:
             if link is None or not link.serve_one():
                 return
             del link
+
+
+def milliseconds(timeout: float) -> float:
+    """Return a time-out as poll() takes it. ValueError below 0, which poll() takes for ever, and for NaN."""
+    if not timeout >= 0:
+        raise ValueError(f"a timeout is 0 seconds or more, not {timeout!r}")
+    return min(timeout, _LONGEST) * 1000
 
 
 def _readable(connection: socket.socket, timeout: float | None) -> bool:

@@ -1,6 +1,7 @@
 """One region of the device (a BAR, config space, the ROM) as the software guest reads and writes it."""
 
 import mmap
+import operator
 import os
 import struct
 from dataclasses import dataclass
@@ -214,9 +215,10 @@ class RegionView:
         return int.from_bytes(self.read(offset, size), "little")
 
     def _bytes(self, value: int, size: int) -> bytes:
-        if not 0 <= value < 1 << 8 * size:
-            raise ValueError(f"{value:#x} does not fit {8 * size} bits")
-        return value.to_bytes(size, "little")
+        number = operator.index(value)  # NumPy's and those of a device's registers too
+        if not 0 <= number < 1 << 8 * size:
+            raise ValueError(f"{number:#x} does not fit {8 * size} bits")
+        return number.to_bytes(size, "little")
 
     def _access(self, offset: int, count: int) -> bytes:
         if not 0 <= offset < 1 << 64 or not 0 <= count < 1 << 32:
