@@ -230,7 +230,9 @@ class Server:
     def wait_listening(self, timeout: float = 5.0) -> None:
         """Wait until the last client is gone. Raises StateError naming it after ``timeout`` seconds."""
         with self._lock:
-            if not self._changed.wait_for(lambda: self._phase != "attached", timeout):
+            if not self._changed.wait_for(
+                lambda: self._phase != "attached", min(timeout, threading.TIMEOUT_MAX)
+            ):
                 way_out = "detach it first (guest.disconnect(), or close the VM)"
                 raise StateError(f"{self.device.name} is in use by {self.client}: {way_out}")
         if self._phase != "listening":
