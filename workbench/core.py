@@ -70,7 +70,7 @@ class Core:
         self.log = AccessLog(self.handle, blocks)
         self.hooks = Hooks(device, self.handle, blocks, logger)
         self.dma = DmaMemory(self.handle, self.hooks.origin)
-        self.dma.sharing.logger = logger
+        self.dma.away, self.dma.sharing.logger = self.hooks.away, logger
         self.irq = InterruptLines(self.handle, irq, self.hooks.origin)
         self.timers = Timers(self.handle, self.hooks, lambda: self.device)
         owner = weakref.ref(self)  # whom their views ask for the device; it keeps nobody alive

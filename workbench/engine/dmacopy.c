@@ -307,6 +307,18 @@ int wb_dma_poke(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t
     return origin < WB_ORIGINS ? run(device, &copy) : -EINVAL;
 }
 
+int wb_dma_waits(wb_device *device, uint64_t iova, uint64_t size)
+{
+    wb_dma_span span = {iova, size};
+    struct copy copy = {.spans = &span, .count = 1};
+    int waits;
+
+    wb_lock(device);
+    waits = !check_span_locked(device, &copy, &span) && copy.far && !wb_peer_check_locked(device);
+    wb_unlock(device);
+    return waits;
+}
+
 /* Through memory of our own, step by step and, like memmove, from the end that is not overwritten first. */
 static int bounce(wb_device *device, const struct copy *read, const struct copy *write, uint8_t *bytes,
                   uint8_t *first)

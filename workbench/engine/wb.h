@@ -387,6 +387,8 @@ int wb_dma_scatter(wb_device *device, const wb_dma_span *spans, uint32_t count, 
 int wb_dma_peek(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size);
 /* The workbench changes the guest's memory: a record, but bus master and the range's flags do not matter. */
 int wb_dma_poke(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t size, uint32_t origin);
+/* Would a copy of these bytes wait for the client's answers? 0 on the serving thread, where it is refused. */
+int wb_dma_waits(wb_device *device, uint64_t iova, uint64_t size);
 
 /* ---- peer.c: what the server asks of the client ---- */
 
