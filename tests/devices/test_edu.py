@@ -124,7 +124,7 @@ def test_with_msi_each_cause_is_a_message(edu, guest):
         guest.bar0.write32(IRQ_RAISE, cause)
     guest.bar0.write32(IRQ_ACK, 7)
     assert guest.wait_irq() == 3
-    assert [record.text for record in edu.log.filter(kind="irq", origin="device")] == ["MSI 0 delivered"] * 3
+    assert [record.text for record in edu.log.filter(kind="irq", origin="device")] == ["MSI[0] delivered"] * 3
 
 
 @contextmanager
