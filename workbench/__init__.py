@@ -20,6 +20,7 @@ from .errors import (
     DmaError,
     HookError,
     ProtocolError,
+    SnapshotError,
     StateError,
     VmError,
     WorkbenchError,
@@ -30,6 +31,7 @@ from .log import AccessLog
 from .pci import PciId
 from .registers import Bar, Field, Register
 from .server import Server
+from .snapshot import Snapshot
 from .stream import ByteStream
 from .vm import VM, doctor
 
@@ -58,6 +60,8 @@ __all__ = [
     "Register",
     "SerialNumber",
     "Server",
+    "Snapshot",
+    "SnapshotError",
     "StateError",
     "VendorSpecific",
     "VmError",

@@ -21,6 +21,7 @@ from .pages import Area
 from .pci import function_controls
 from .protocol import Ring
 from .registers import Block
+from .state import DeviceState
 from .takeover import describe
 from .timers import Timers
 from .vectors import InterruptLines
@@ -73,6 +74,7 @@ class Core:
         self.dma.away, self.dma.sharing.logger = self.hooks.away, logger
         self.irq = InterruptLines(self.handle, irq, self.hooks.origin)
         self.timers = Timers(self.handle, self.hooks, lambda: self.device)
+        self.state = DeviceState(self.handle, self.hooks, weakref.proxy(self))
         owner = weakref.ref(self)  # whom their views ask for the device; it keeps nobody alive
         self.log.owner = self.hooks.owner = self.dma.owner = self.irq.owner = owner
 

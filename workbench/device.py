@@ -28,6 +28,7 @@ from . import lint as linter
 from . import pci
 from .blockhandle import BlockHandle
 from .capabilities import Capability
+from .changes import Changes
 from .core import Core
 from .description import check_capabilities, check_events, check_names, find_bars, find_blocks, find_hooks
 from .engine import lib
@@ -38,6 +39,8 @@ from .mistakes import BARS, shown
 from .qemuargs import qemu_arguments
 from .region import Region
 from .registers import Bar, Block, Register
+from .snapshot import Snapshot
+from .state import DeviceState
 from .takeover import layout_changes, refuse_new_layout
 from .timers import DeviceTime
 from .unseen import unseen
@@ -201,11 +204,41 @@ class Device(DeviceTime):
     def on_detach(self) -> None:
         """Run when the client is gone."""
 
+    def on_snapshot(self) -> Any:
+        """Return state that is in no register, for a snapshot: bytes, or a dict and the like, as in JSON."""
+
+    def on_restore(self, state: Any) -> None:
+        """Run after registers and interrupts were put back; ``state`` is what ``on_snapshot()`` returned."""
+
     # -- verbs --
 
     def reset(self) -> None:
         """Cycle power: reset every register, sticky ones too, and run ``on_reset("notebook")``."""
         self._core.reset(lib.WB_RESET_NOTEBOOK)
+
+    def snapshot(self) -> Snapshot:
+        """Return the state as a value: registers, memory of BARs, interrupts, what ``on_snapshot()`` adds.
+
+        The guest's next access waits meanwhile, and hooks end before. Raises StateError when one does not.
+        """
+        state: DeviceState = self._core.state
+        return state.take()
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put a snapshot back, of this device or another of the same layout: no rules, no hooks.
+
+        Interrupts settle as they were, then ``on_restore()`` runs. Raises StateError naming what differs
+        when the layout is another. Guest memory and the client's eventfds are no part of it.
+        """
+        self._core.state.put(snapshot)
+
+    def diff(self, old: Snapshot, new: Snapshot | None = None) -> Changes:
+        """Return what changed since ``old``, up to now or to ``new``, by register and field.
+
+        Raises StateError when the layout of one is another.
+        """
+        state: DeviceState = self._core.state
+        return state.diff(old, new)
 
     def lint(self) -> list[str]:
         """Return what in the present config space would crash or hang QEMU, and the fix; [] if nothing."""
