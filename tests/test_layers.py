@@ -41,6 +41,10 @@ ALLOWED: dict[str, set[str]] = {
     "stalls": {"cells", "hook"},
     "hooks": {"engine", "errors", "failures", "hook", "pages", "registers", "stalls"},
     "takeover": {"engine", "errors", "planes", "registers"},
+    "layout": {"errors", "protocol", "registers"},
+    "snapshot": {"errors", "layout"},
+    "changes": {"fields", "registers", "snapshot"},
+    "state": {"changes", "engine", "errors", "hooks", "layout", "protocol", "registers", "snapshot"},
     "timers": {"engine", "errors", "hooks", "mistakes"},
     "core": {
         *(
@@ -54,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {
             "pci",
             "protocol",
             "registers",
+            "state",
             "takeover",
             "timers",
             "vectors",
@@ -75,9 +80,11 @@ ALLOWED: dict[str, set[str]] = {
     "device": {
         *("registers", "pci", "capabilities", "lint", "description", "takeover", "core", "interrupts"),
         *("blockhandle", "handles", "hook", "qemuargs", "region", "engine", "errors", "mistakes", "timers"),
-        "unseen",
+        *("changes", "snapshot", "state", "unseen"),
     },
-    "session": {"protocol", "errors"},
+    "refused": set(),
+    "migration": {"protocol", "errors", "refused"},
+    "session": {"protocol", "errors", "migration", "refused"},
     "trace": {"engine", "wire"},
     "listener": {"errors", "runtime"},
     "server": {"device", "session", "trace", "listener", "runtime", "engine", "errors"},
