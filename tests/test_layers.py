@@ -71,6 +71,8 @@ ALLOWED: dict[str, set[str]] = {
     "number": set(),
     "unseen": set(),
     "stream": set(),
+    "storage": {"errors"},
+    "ring": {"dma", "errors"},
     "watch": {"engine"},
     "qemuargs": set(),
     "region": {"engine", "errors", "hooks", "pages", "registers", "watch"},

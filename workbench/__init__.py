@@ -30,8 +30,10 @@ from .interrupts import Interrupts, IrqOutcome
 from .log import AccessLog
 from .pci import PciId
 from .registers import Bar, Field, Register
+from .ring import Ring
 from .server import Server
 from .snapshot import Snapshot
+from .storage import Storage
 from .stream import ByteStream
 from .vm import VM, doctor
 
@@ -58,11 +60,13 @@ __all__ = [
     "ProtocolError",
     "RawCapability",
     "Register",
+    "Ring",
     "SerialNumber",
     "Server",
     "Snapshot",
     "SnapshotError",
     "StateError",
+    "Storage",
     "VendorSpecific",
     "VmError",
     "WorkbenchError",

@@ -150,14 +150,17 @@ class Core:
     def take_over(self, device: Any, blocks: Mapping[int, Block], irq: Interrupts) -> None:
         """Belong to ``device`` and be described by ``blocks`` from now on; values stay.
 
-        The guest's next access waits meanwhile. The layout must be the same.
+        The layout is the same. To be called while ``held()``.
         """
-        with self.server.gate_closed() if self.server is not None else contextlib.nullcontext():
-            describe(self.handle, blocks, old=self.blocks)
-            self.device, self.blocks = device, blocks
-            self.irq.description = irq
-            self.log.redescribe(blocks)
-            self.hooks.redescribe(device, blocks)
+        describe(self.handle, blocks, old=self.blocks)
+        self.device, self.blocks = device, blocks
+        self.irq.description = irq
+        self.log.redescribe(blocks)
+        self.hooks.redescribe(device, blocks)
+
+    def held(self) -> contextlib.AbstractContextManager[None]:
+        """Let the guest's next access wait for the end of the ``with`` block."""
+        return self.server.gate_closed() if self.server is not None else contextlib.nullcontext()
 
 
 def irq_places(config: Block) -> Any:

@@ -210,6 +210,13 @@ class Device(DeviceTime):
     def on_restore(self, state: Any) -> None:
         """Run after registers and interrupts were put back; ``state`` is what ``on_snapshot()`` returned."""
 
+    def on_takeover(self, older: Any) -> None:
+        """Run when this device is about to continue a served one of its name, the guest attached.
+
+        Register values are kept anyway; take from ``older`` what the guest knows and only attributes hold,
+        and share it (lists, dicts), because the older one may still be answering an access.
+        """
+
     # -- verbs --
 
     def reset(self) -> None:
@@ -292,13 +299,16 @@ class Device(DeviceTime):
 
     def _adopt(self, server: "Server") -> None:
         older, mine = server.device, [hook for hook in self.hooks if not hook.described]
+        self.on_takeover(older)  # what it raises is raised here, and nothing has changed
         own, self._core = self._core, older._core
-        self._core.hooks.clear()
-        self._core.take_over(self, self.blocks, type(self).irq)
-        self._core.timers.take(own.timers)
-        self._bind()
-        for hook in mine:
-            self.hooks.set_again(hook)
+        with self._core.held():
+            self._core.take_over(self, self.blocks, type(self).irq)
+            self._core.timers.take(own.timers)
+            for hook in self._core.hooks:  # ours replace them one by one: a register is never without
+                hook.described = True
+            self._bind()
+            for hook in mine:
+                self.hooks.set_again(hook)
         older.closed, older.server = True, None
         _live.discard(older)  # a cell's output may keep it; the class cell is not to hand it the core back
         self.server, server.device = server, self
@@ -317,8 +327,9 @@ class Device(DeviceTime):
             self.__class__ = cls
         except TypeError as error:  # Python's own reasons, such as other __slots__
             raise StateError(f"{self.name} goes on as it was: {error}") from error
-        self._core.take_over(self, cls.blocks, cls.irq)
-        self._bind()
+        with self._core.held():
+            self._core.take_over(self, cls.blocks, cls.irq)
+            self._bind()
         self.notice = ""
 
     @contextlib.contextmanager

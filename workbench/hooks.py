@@ -169,12 +169,6 @@ class Hooks:
                 if hook.described and key not in slots:
                     self._put(key, None)
 
-    def clear(self) -> None:
-        """Remove every hook; revisions count on."""
-        with self._swapping:
-            for key in list(self._table):
-                self._put(key, None)
-
     def redescribe(self, device: Any, blocks: Mapping[int, Block]) -> None:
         """Belong to ``device`` with other registers; hooks of registers that are gone are removed."""
         with self._swapping:
