@@ -34,17 +34,15 @@ INVALID_VECTOR, INVALID_LOG_PAGE, INVALID_DELETION, NOT_SAVEABLE = 0x108, 0x109,
 TRANSIENT = (SUCCESS, DATA_TRANSFER_ERROR, INTERNAL_ERROR)  #: trying again may help
 
 # Entries of the two sorts of queues, in the words of struct (4.2, 4.6).
-COMMAND, COMPLETION = "<BBHIIIQQQ6I", "<IIHHHH"
-Command = namedtuple(
-    "Command", "opcode flags cid nsid cdw2 cdw3 mptr prp1 prp2 cdw10 cdw11 cdw12 cdw13 cdw14 cdw15"
-)
+COMMAND, COMPLETION = "<BBHI16xQQ6I", "<IIHHHH"
+Command = namedtuple("Command", "opcode flags cid nsid prp1 prp2 cdw10 cdw11 cdw12 cdw13 cdw14 cdw15")
 
 # fmt: off
 #: Methods by opcode: of queue 0 (5), of the others (6).
 ADMIN = {0x00: "delete_submissions", 0x01: "create_submissions", 0x02: "get_log_page",
          0x04: "delete_completions", 0x05: "create_completions", 0x06: "identify", 0x08: "abort",
          0x09: "set_feature", 0x0A: "get_feature", 0x0C: "keep_event_request"}
-IO = {0x00: "flush", 0x01: "write", 0x02: "read", 0x08: "write_zeroes", 0x09: "manage"}
+IO = {0x00: "flush", 0x01: "write", 0x02: "read", 0x08: "write_zeroes"}
 # fmt: on
 
 
@@ -118,10 +116,8 @@ class Nvme(wb.Device):
         CQ_HEAD = wb.Register(0x1004, mode="wo", count=QUEUES, stride=8, ENTRY=wb.Field(0, 16))
         # fmt: on
 
-    def __init__(
-        self, name: str | None = None, *, backing: Any = None, size: int | None = None, **options: Any
-    ) -> None:
-        super().__init__(name, **options)
+    def __init__(self, name: str | None = None, *, backing: Any = None, size: int | None = None, **rest: Any):
+        super().__init__(name, **rest)
         self.own_disk = backing is not None or size is not None
         self.disk = wb.Storage(backing, size if self.own_disk else 64 << 20)
         if self.disk.size % BLOCK:
@@ -134,9 +130,11 @@ class Nvme(wb.Device):
         self.features = dict(FEATURES)
 
     def close(self) -> None:
-        """Stop serving and close the disk."""
+        """Stop serving, and close the disk unless a newer device goes on with it."""
+        done = self.closed
         super().close()
-        self.disk.close()
+        if not done:
+            self.disk.close()
 
     # -- on and off --
 
@@ -151,7 +149,7 @@ class Nvme(wb.Device):
         for name in ("submissions", "completions", "ready", "events", "features"):
             setattr(self, name, getattr(older, name))
         if not self.own_disk:
-            self.disk, older.disk = older.disk, self.disk  # each closes what it has then
+            self.disk = older.disk
 
     @bar0.CC.on_write
     def configure(self, access: wb.Access) -> None:
@@ -215,8 +213,8 @@ class Nvme(wb.Device):
         """Let a queue be served, if it has commands and there is room to complete them.
 
         On the device's own thread: C answers registers meanwhile, memory that only messages reach can be
-        used, and a reset cancels it. ``self.work()`` here, in the bell's hook, would save a thread switch, some
-        0.1 ms, for a command that comes alone.
+        used, and a reset cancels it. ``self.work()`` here, in the bell's hook, would save a thread switch:
+        some 0.1 ms of a command that comes alone.
         """
         if len(queue.ring) and queue.completions.ring.room:
             if not self.ready:
@@ -224,23 +222,30 @@ class Nvme(wb.Device):
             self.ready[queue.number] = None
 
     def work(self) -> None:
-        """Run a burst of commands of the queue that has waited longest, then send one interrupt for all."""
+        """Serve the queue that has waited longest; what is left, and the others, have their turns later."""
         number = next(iter(self.ready), 0)
         self.ready.pop(number, None)
-        if queue := self.submissions.get(number):
-            try:
-                for _ in range(BURST):
-                    if len(queue.ring) and queue.completions.ring.room:
-                        self.run(queue, Command(*queue.ring.take()))
-            except wb.DmaError as error:  # of the queue itself, so nobody can be told but by CSTS
-                self.give_up(str(error))
-            finally:
-                if queue.completions.vector is not None:
-                    self.irq[queue.completions.vector].trigger()
-        if self.ready:
-            self.defer(self.work)
-        if queue and queue is self.submissions.get(number):
-            self.schedule(queue)
+        queue = self.submissions.get(number)
+        try:
+            if queue:
+                self.burst(queue)
+        finally:
+            if self.ready:
+                self.defer(self.work)
+            if queue and queue is self.submissions.get(number):
+                self.schedule(queue)
+
+    def burst(self, queue: Submissions) -> None:
+        """Run some commands of a queue, then send one interrupt for all of them."""
+        try:
+            for _ in range(BURST):
+                if len(queue.ring) and queue.completions.ring.room:
+                    self.run(queue, Command(*queue.ring.take()))
+        except wb.DmaError as error:  # of the queue itself, so nobody can be told but by CSTS
+            self.give_up(str(error))
+        finally:
+            if queue.completions.vector is not None:
+                self.irq[queue.completions.vector].trigger()
 
     def run(self, queue: Submissions, command: Command) -> None:
         """Carry a command out and complete it, whatever happens."""
@@ -334,14 +339,6 @@ class Nvme(wb.Device):
         self.disk.flush()
         return 0
 
-    def manage(self, command: Command) -> int:
-        """Dataset management is advice: the ranges are checked, and what they hold stays (6.7)."""
-        demand(command.nsid == 1, INVALID_NAMESPACE)
-        data = self.dma.gather(self.pages(command, ((command.cdw10 & 0xFF) + 1) * 16))
-        for _, blocks, start in struct.iter_unpack("<IIQ", data):
-            demand((start + blocks) * BLOCK <= self.disk.size, LBA_OUT_OF_RANGE)
-        return 0
-
     # -- administration of queues (5.3 to 5.6) --
 
     def new_ring(self, command: Command, there: dict[int, Any], entry: str, power: int) -> wb.Ring:
@@ -419,7 +416,9 @@ class Nvme(wb.Device):
     def get_log_page(self, command: Command) -> int:
         """Copy a part of a log (5.14): errors, of which none are kept; health: 300 K, all spare; firmware."""
         firmware = fill(512, (0, "B", 1), (8, "8s", b"1.0     "))
-        log = {1: bytes(64), 2: fill(512, (1, "HBB", 300, 100, 10)), 3: firmware}.get(command.cdw10 & 0xFF, b"")
+        log = {1: bytes(64), 2: fill(512, (1, "HBB", 300, 100, 10)), 3: firmware}.get(
+            command.cdw10 & 0xFF, b""
+        )
         size = (((command.cdw11 & 0xFFFF) << 16 | command.cdw10 >> 16) + 1) * 4
         start = command.cdw13 << 32 | command.cdw12
         demand(log != b"", INVALID_LOG_PAGE)
@@ -453,7 +452,7 @@ class Nvme(wb.Device):
             (258, "BBBB", 3, EVENTS - 1, 0b11, 0b100),  # aborts, events, firmware slots, offsets in logs
             (266, "HH", 343, 353),  # K: too warm, too hot
             (512, "BBHI", 0x66, 0x44, 0, 1),  # entries of 64 and 16 bytes; one namespace
-            (520, "H", 0b1100),  # dataset management, write zeroes
+            (520, "H", 0b1000),  # write zeroes
             (525, "B", 0b111),  # a cache that forgets, and a flush for all namespaces
             (768, "256s", f"nqn.2014-08.org.nvmexpress:uuid:{self.uuid}".encode()),
         )

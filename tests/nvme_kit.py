@@ -1,7 +1,5 @@
 """A driver for an NVMe controller, as small as it can be: queues, doorbells and phase bits, over a guest."""
 
-import os
-import select
 import struct
 import time
 from typing import NamedTuple
@@ -12,7 +10,7 @@ PAGE, BLOCK = 4096, 512
 CAP, VS, CC, CSTS, AQA, ASQ, ACQ = 0x00, 0x08, 0x14, 0x1C, 0x24, 0x28, 0x30
 ENABLED = 0x00460001  # CC: entries of 64 and 16 bytes, EN
 READY, FATAL, SHUT_DOWN = 1, 2, 8  # CSTS
-FLUSH, WRITE, READ, WRITE_ZEROES, MANAGE = 0, 1, 2, 8, 9
+FLUSH, WRITE, READ, WRITE_ZEROES = 0, 1, 2, 8
 DELETE_SQ, CREATE_SQ, LOG, DELETE_CQ, CREATE_CQ, IDENTIFY = 0, 1, 2, 4, 5, 6
 ABORT, SET, GET, EVENT = 8, 9, 10, 12
 QUEUES, QUEUE_BYTES = 0x10000, 0x4000  # where queues are in the guest's memory
@@ -41,7 +39,9 @@ class Queue:
         self.phase = 1
         driver.memory.write(self.cq, bytes(16 * depth))
 
-    def put(self, opcode: int, nsid: int = 1, prp: tuple[int, int] = (0, 0), *dwords: int, flags: int = 0) -> int:
+    def put(
+        self, opcode: int, nsid: int = 1, prp: tuple[int, int] = (0, 0), *dwords: int, flags: int = 0
+    ) -> int:
         """Write a command into the queue without ringing; return its number."""
         self.cid = self.cid + 1 & 0xFFFF
         dwords += (0,) * (6 - len(dwords))
@@ -72,7 +72,9 @@ class Queue:
         self.driver.bell(self.number, True, self.head)
         return done
 
-    def do(self, opcode: int, nsid: int = 1, prp: tuple[int, int] = (0, 0), *dwords: int, flags: int = 0) -> Done:
+    def do(
+        self, opcode: int, nsid: int = 1, prp: tuple[int, int] = (0, 0), *dwords: int, flags: int = 0
+    ) -> Done:
         """Run one command."""
         cid = self.put(opcode, nsid, prp, *dwords, flags=flags)
         self.ring()
