@@ -445,3 +445,13 @@ def test_what_on_snapshot_raises_is_shown_and_the_device_runs_on(device, guest):
 
 def test_the_device_says_what_it_can(guest):
     assert guest.migration.flags == MigrationFlag.STOP_COPY | MigrationFlag.PRE_COPY
+
+
+def test_more_data_than_the_device_could_have_is_refused(device, guest, monkeypatch):
+    monkeypatch.setattr("workbench.state.OWN_STATE", 1 << 20)
+    limit = 2 * (3 * (8192 + (1 << 20) + 256) + (1 << 20))
+    guest.migration.state = RESUMING
+    guest.migration.write(bytes(limit - limit % (1 << 18)))
+    with pytest.raises(wb.ProtocolError) as caught:
+        guest.migration.write(bytes(1 << 19))
+    assert caught.value.code == errno.EFBIG

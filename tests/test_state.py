@@ -323,3 +323,22 @@ def test_a_closed_device_still_has_its_state(device):
     device.close()
     snapshot = device.snapshot()
     assert snapshot.read("bar0", 0x1000, 1) + snapshot.read("bar2", 0, 1) == b"\3\1"
+
+
+def test_the_power_state_comes_back_with_its_register():
+    class Sleeper(wb.Device):
+        id = wb.PciId(vendor=0x1234, device=0x0B1B, class_code=0xFF0000)
+        capabilities = (wb.PowerManagement(),)
+
+        class bar0(wb.Bar, size=4096):
+            A = wb.Register(0, reset=5)
+
+    with Sleeper() as device, device.connect() as guest:
+        [(_, power)] = [found for found in guest.capabilities() if found[0] == 1]
+        awake = device.snapshot()
+        guest.config.write16(power + 4, 3)
+        asleep = device.snapshot()
+        device.restore(awake)
+        assert guest.bar0.read32(0) == 5
+        device.restore(asleep)
+        assert guest.bar0.read32(0) == 0xFFFFFFFF

@@ -48,11 +48,15 @@ FEATURES: Mapping[int, FeatureFlag] = {
 }
 PART = struct.Struct("<4sQ")  #: "part", bytes of the snapshot that follows
 MARK = b"part"
-LARGEST = 2 << 30  #: bytes of a stream that is collected
+PARTS = 2  #: the state, and what changed
 
 
 class Movable(Protocol):
     """What a migration needs of a device; ``state.DeviceState`` is one."""
+
+    @property
+    def largest(self) -> int:
+        """Bytes that its state can have."""
 
     def save(self, base: Any = None) -> tuple[Any, bytes]:
         """Return the state, and as bytes what differs from ``base``."""
@@ -273,8 +277,8 @@ class Migration:
             raise Refused(errno.EINVAL, f"MIG_DATA_WRITE in state {self.state.name}")
         if size != len(data) or size > self.max_transfer:
             raise Refused(errno.EINVAL, f"MIG_DATA_WRITE of {size} bytes with {len(data)}")
-        if len(self._incoming) + size > LARGEST:
-            raise Refused(errno.EFBIG, f"more than {LARGEST} bytes of migration data")
+        if len(self._incoming) + size > PARTS * self._device().largest:
+            raise Refused(errno.EFBIG, f"more than {len(self._incoming)} bytes of migration data")
         self._incoming += data
         return b""
 

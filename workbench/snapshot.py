@@ -125,9 +125,12 @@ class Snapshot:
         return HEADER.pack(MAGIC, VERSION, len(text), len(body) - len(text), raw, zlib.crc32(body)) + body
 
     @classmethod
-    def from_bytes(cls, data: bytes | bytearray | memoryview) -> "Snapshot":
-        """Return the snapshot in ``data``. Raises SnapshotError saying what is wrong with it."""
-        text, packed, raw = _open(memoryview(data).cast("B"))
+    def from_bytes(cls, data: bytes | bytearray | memoryview, largest: int = LARGEST) -> "Snapshot":
+        """Return the snapshot in ``data``, of at most ``largest`` bytes of pages.
+
+        Raises SnapshotError saying what is wrong with it.
+        """
+        text, packed, raw = _open(memoryview(data).cast("B"), largest)
         try:
             manifest = json.loads(bytes(text), parse_constant=_no_number)
         except (ValueError, RecursionError) as error:
@@ -175,14 +178,14 @@ def _no_number(text: str) -> None:
     raise ValueError(f"{text} is no number")
 
 
-def _open(data: memoryview) -> tuple[memoryview, memoryview, int]:
+def _open(data: memoryview, largest: int) -> tuple[memoryview, memoryview, int]:
     """Return manifest and compressed pages, checked against the header, and bytes of the pages."""
     if len(data) < HEADER.size or bytes(data[: len(MAGIC)]) != MAGIC:
         raise SnapshotError("this is no snapshot: it does not begin as one")
     _, version, text, packed, raw, checksum = HEADER.unpack_from(data)
     if version != VERSION:
         raise SnapshotError(f"the snapshot has format {version}, this workbench reads format {VERSION}")
-    if text > LARGEST_MANIFEST or raw > LARGEST:
+    if text > LARGEST_MANIFEST or raw > largest:
         raise SnapshotError(f"the snapshot claims a manifest of {text} and pages of {raw} bytes: too many")
     body = data[HEADER.size :]
     if len(body) != text + packed:

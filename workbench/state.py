@@ -16,11 +16,12 @@ from .hooks import Hooks
 from .layout import Layout
 from .protocol import IRQ_NAMES
 from .registers import Block
-from .snapshot import PAGE, Snapshot, UserState
+from .snapshot import LARGEST, PAGE, Snapshot, UserState
 
 __all__ = ["DeviceState"]
 
 PLANES = {"value": lib.WB_VALUE, "latch": lib.WB_LATCH, "spent": lib.WB_SPENT}
+OWN_STATE = 256 << 20  #: bytes that on_snapshot() may add in a migration
 PATIENCE = 5000  #: ms that an access of the guest may take to its end
 ZEROS = bytes(PAGE)
 
@@ -145,6 +146,11 @@ class DeviceState:
 
     # -- what a migration asks (migration.Movable) --
 
+    @property
+    def largest(self) -> int:
+        """Bytes that a state of this device can have, whoever says how many it has."""
+        return min(LARGEST, len(PLANES) * sum(block.size for _, block in self._blocks()) + OWN_STATE)
+
     def save(self, base: Snapshot | None = None) -> tuple[Snapshot, bytes]:
         """Return the state, and as bytes what of it differs from ``base``, or all. Raises as ``take()``."""
         with self._told("saving its state"):
@@ -154,7 +160,7 @@ class DeviceState:
     def load(self, parts: Sequence[bytes]) -> None:
         """Put back a state and then what differs, from ``save()``. Raises as ``put()``, and SnapshotError."""
         with self._told("loading a state"):
-            whole, *rest = (Snapshot.from_bytes(part) for part in parts)
+            whole, *rest = (Snapshot.from_bytes(part, self.largest) for part in parts)
             for part in rest:
                 whole = whole.updated(part)
             self.put(whole)
