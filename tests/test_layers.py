@@ -78,7 +78,10 @@ ALLOWED: dict[str, set[str]] = {
     "region": {"engine", "errors", "hooks", "pages", "registers", "watch"},
     "handles": {"engine", "fields", "hook", "mistakes", "number", "region", "registers", "unseen"},
     "registerarray": {"handles", "region", "registers", "unseen"},
-    "blockhandle": {"engine", "handles", "region", "registerarray", "registers", "unseen", "watch"},
+    "picture": set(),
+    "blockhandle": {
+        *("engine", "handles", "pages", "picture", "region", "registerarray", "registers", "unseen", "watch"),
+    },
     "device": {
         *("registers", "pci", "capabilities", "lint", "description", "takeover", "core", "interrupts"),
         *("blockhandle", "handles", "hook", "qemuargs", "region", "engine", "errors", "mistakes", "timers"),
