@@ -311,6 +311,9 @@ class Bar:
         memory: ClassVar[Any]
         array: ClassVar[Callable[..., Any]]
         watch: ClassVar[Callable[..., Any]]
+        picture: ClassVar[Callable[..., Any]]
+        peek: ClassVar[Callable[..., Any]]
+        poke: ClassVar[Callable[..., Any]]
 
     def __init_subclass__(
         cls,
