@@ -8,7 +8,7 @@ import contextlib
 import logging
 import operator
 import weakref
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from .dma import DmaMemory
@@ -53,6 +53,7 @@ class Core:
         self.device = device
         self.server: Any = None
         self.watches: list[Watch] = []  #: of mapped pages, until they are stopped
+        self.pictures: dict[str, Callable[[Any], Any]] = {}  #: what views show, by name: of the device
         self.blocks = blocks
         self._context = ffi.new_handle(self)
         self.handle = _new_engine(self._context, log_records)

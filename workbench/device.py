@@ -387,6 +387,18 @@ class Device(DeviceTime):
         """
         return qemu_arguments(self._served().path, memory, patience)
 
+    def view_image(self, source: Any = None, title: str = "") -> Any:
+        """Return a live view of a picture: of ``image()``, or of an array, or of what a function returns.
+
+        A picture is an array of uint8: (height, width, 3) of red, green, blue, (height, width) of grey, or
+        (height, width, 4) with alpha. While it is on screen ``source`` is called up to ten times a second, on
+        a thread of ours: it should only look. Two lambdas in one cell need a ``title`` each. Raises
+        StateError without a source for a device that has no ``image()``, ValueError for no picture.
+        """
+        from .views.pictures import image_view
+
+        return image_view(self, source, title)
+
     def close(self) -> None:
         """Stop serving, watching and timers, remove the socket; registers and log stay. May be repeated."""
         self.closed = True
