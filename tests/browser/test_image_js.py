@@ -10,7 +10,7 @@ from views_kit import Shower, wish
 
 from workbench.views.png import png
 
-RED, BLUE = [255, 0, 0, 255], [0, 0, 255, 255]
+RED, CLEAR = [255, 0, 0, 255], [0, 0, 0, 0]
 
 
 def noise(height: int, width: int, samples: int = 3) -> Any:
@@ -27,9 +27,8 @@ def tell(
 
 
 def pixels(page: Page) -> Any:
-    """Return what the canvas holds, once all pieces are drawn: (height, width, 4)."""
-    drawn = page.evaluate("""async () => {
-        for (let n = 0; n < 5; n++) await new Promise((done) => setTimeout(done, 20));
+    """Return what the canvas holds: (height, width, 4). A piece is drawn when its size is told."""
+    drawn = page.evaluate("""() => {
         const canvas = document.querySelector(".wb-picture");
         const { width, height } = canvas;
         return { width, height, data: [...canvas.getContext("2d").getImageData(0, 0, width, height).data] };
@@ -71,12 +70,12 @@ def test_grey_and_transparent_pictures(opened: Shower) -> None:
     tell(page, 2, 1, np.array([[[10], [200]]], np.uint8))
     shown(page, 2, 1)
     assert pixels(page)[0, 1].tolist() == [200, 200, 200, 255]
-    clear = np.array([[RED, [0, 0, 0, 0]]], np.uint8)
+    clear = np.array([[RED, CLEAR]], np.uint8)
     tell(page, 2, 1, clear)
     page.wait_for_function(
         "document.querySelector('.wb-picture').getContext('2d').getImageData(1, 0, 1, 1).data[3] === 0"
     )
-    assert pixels(page)[0].tolist() == [RED, [0, 0, 0, 0]]
+    assert pixels(page)[0].tolist() == [RED, CLEAR]
 
 
 def test_another_size_begins_anew(opened: Shower) -> None:
