@@ -256,7 +256,9 @@ CHECKLIST: dict[str, dict[str, tuple[str, ...] | str]] = {
             "engine_server::regions_are_read_and_written",
         ),
         "a region that the client maps can be accessed by messages too": LATER,
-        "none while the device's state is copied": LATER,
+        "a stopped device still answers, also while its state is copied": (
+            "migration::its_registers_can_be_read_and_written",
+        ),
     },
     "REGION_WRITE_MULTI": {
         "only if it was agreed on": (
@@ -278,7 +280,7 @@ CHECKLIST: dict[str, dict[str, tuple[str, ...] | str]] = {
             "message_reset::memory_and_eventfds_stay",
         ),
         "done long before 5 s": ("message_reset::a_large_bar_is_reset_long_before_qemu_gives_up",),
-        "the migration's state goes back too": LATER,
+        "the migration's state goes back too": ("migration::a_reset_ends_it_in_every_state",),
     },
     "from the device": {
         "copies stay inside mapped ranges and keep to their rights": (
@@ -309,15 +311,34 @@ CHECKLIST: dict[str, dict[str, tuple[str, ...] | str]] = {
         ),
     },
     "features and migration": {
-        "asking for a feature is harmless while there is none": (
-            "message_reset::no_feature_is_there_and_asking_is_harmless",
-        ),
-        "MIG_DATA_READ and MIG_DATA_WRITE are refused": (
+        "MIG_DATA_READ and MIG_DATA_WRITE out of turn are refused": (
             "message_reset::what_is_not_served_is_refused_and_the_guest_goes_on",
+            "message_feature::there_is_nothing_to_read_in_other_states",
+            "message_feature::nothing_may_be_written_in_other_states",
         ),
-        "DEVICE_FEATURE: get, set, probe": LATER,
-        "states and their transitions": LATER,
-        "migration data, and what is answered while stopped": LATER,
+        "DEVICE_FEATURE: get, set, probe": (
+            "message_feature::a_probe_tells_what_there_is_and_echoes_the_question",
+            "message_feature::flags_that_ask_nothing_or_too_much_are_refused",
+            "message_feature::what_a_feature_cannot_do_is_refused",
+            "message_feature::an_answer_that_has_no_room_tells_how_much_it_needs",
+            "message_feature::setting_a_state_echoes_it",
+        ),
+        "states and their transitions": (
+            "migration::the_way_from_each_state_to_each_other",
+            "migration::nothing_leads_to_the_error_state_or_out_of_it",
+            "migration::broken_data_is_an_error_that_only_a_reset_leaves",
+        ),
+        "migration data, and what is answered while stopped": (
+            "message_feature::a_read_is_shorter_than_asked_for_only_at_the_end",
+            "message_feature::a_write_is_answered_without_a_payload",
+            "migration::everything_else_is_refused",
+            "migration::its_registers_can_be_read_and_written",
+        ),
+        "dirty pages: any page size, zeros outside the range, only while logging": (
+            "message_feature::a_report_may_have_other_pages_than_the_log",
+            "message_feature::bits_behind_the_range_are_zero",
+            "message_feature::there_is_no_report_before_the_start_or_after_the_stop",
+        ),
     },
     "the end and the rest": {
         "a client that goes, at any byte, leaves no memory and no eventfd, and the device's state": (

@@ -214,6 +214,36 @@ def test_a_hook_is_told_at_once_that_the_guest_cannot_answer_now(bell):
 # ---- shared or not
 
 
+def test_a_deferred_copy_by_messages_goes_on_while_hooks_run(device, guest):
+    guest.enable()
+    guest.memory.map(0, MIB, shared=False)
+    guest.memory[0:4] = b"far."
+    inside, seen, other = threading.Event(), [], threading.get_ident()
+
+    def copy():
+        inside.set()
+        for _ in range(20):
+            seen.append((device.dma.read(0, 4), device.hooks.running_here))
+            device.dma.write(8, b"back")
+            device.dma.gather([(0, 4), (8, 4)])
+            device.dma.copy(16, 0, 4)
+
+    @device.bar0.SCRATCH.on_write
+    def hook(device, access):
+        assert threading.get_ident() != other
+
+    timer = device.defer(copy)
+    assert inside.wait(5)
+    while timer in device._core.timers:
+        guest.bar0.write32(0, 1)
+    assert seen == [(b"far.", True)] * 20
+    assert guest.memory[16:20] == b"far."
+    assert not device.hooks.failures
+    assert {
+        record.origin for record in device.log.filter(register="dma", kind=["dma_read", "dma_write"])
+    } == {"device"}
+
+
 def test_private_memory_is_found_out_and_asked_for(device, guest):
     guest.enable()
     guest.memory.map(0, 16 * PAGE, private=True)

@@ -297,7 +297,7 @@ def test_a_log_handler_that_raises_does_not_hide_the_failure(pair):
 def test_ctrl_c_while_a_cell_waits_for_the_hook_of_a_guest_reaches_the_cell(pair):
     thread = threading.Thread(target=pair.bar0.WIDE.write, args=(1,))
     with stuck_hook(pair.bar0.WIDE, thread.start):
-        threading.Timer(0.05, signal.raise_signal, [signal.SIGINT]).start()
+        threading.Timer(0.05, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
         with pytest.raises(KeyboardInterrupt):
             pair.bar0.A.write(1)
     thread.join()

@@ -8,7 +8,7 @@ from sample import DISABLE, access, irq_payload, refusal, unmap_payload
 
 import workbench as wb
 from workbench import IrqOutcome, protocol
-from workbench.protocol import FEATURE, Command
+from workbench.protocol import Command
 
 
 def test_registers_and_config_space_go_back_to_reset_values(guest):
@@ -76,16 +76,6 @@ def test_a_large_bar_is_reset_long_before_qemu_gives_up():
         guest.reset()
         assert time.monotonic() - begun < 2.5
         assert (guest.bar0.read32(0), guest.bar0.read32((1 << 30) - 4)) == (1, 2)
-
-
-GET, SET, PROBE = 1 << 16, 2 << 16, 4 << 16
-
-
-@pytest.mark.parametrize("feature", [0, 1, 2, 6, 7, 8, 0xFFFF])
-@pytest.mark.parametrize("flags", [0, GET, SET, PROBE, GET | SET, GET | PROBE, GET | SET | PROBE])
-def test_no_feature_is_there_and_asking_is_harmless(guest, feature, flags):
-    code = refusal(guest, Command.DEVICE_FEATURE, FEATURE.pack(24, flags | feature) + bytes(16))
-    assert code in (errno.EINVAL, errno.ENOTSUP, errno.ENOTTY)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FIRST = ROOT / "notebooks" / "01-first-device.ipynb"
 TOGGLE = "0 0 0 1 1 1 0 0 0 1 1 1"
 PROBE = """
-import os, threading
+import gc, os, threading
+gc.collect()
 print(len(os.listdir("/proc/self/fd")), len(threading.enumerate()))
 """
 
@@ -160,6 +161,14 @@ SHOWN = {
         '"defgh"': "3 bytes: ['TIMEOUT']\n8 bytes: ['DATA']\n",
         "guest.wait_irq()": "1 interrupt, <INTA asserted",
     },
+    "06-screen": {
+        "colours.tobytes()": "(200, 320, 3) [0 0 0] [255   0   0] [255 255   0]\n",
+        "0xFFFFFF\n": "4800 pixels changed\n",
+        "row 50 comes first": "row 50 comes first: [64  0  0] [64  0  0]\n",
+        "vm is None": "(768, 1024, 3) and 688128 pixels are not black\n",
+        "different ones": "48 rows of 128 letters, 8 different ones\n",
+        "print(watch)": "stopped, 32 changes",
+    },
 }
 SETTLE = """
 import threading
@@ -208,6 +217,17 @@ def test_a_shell_of_linux_is_talked_to_through_the_serial_port() -> None:
         assert "uart:16550A" in told
         assert "→ QUIETLY\n" in told
         kernel.run([n for n in reversed(kernel.code) if "wb.VM(" not in kernel.notebook.cells[n].source])
+
+
+@pytest.mark.vm
+def test_linux_shows_its_console_on_the_screen_of_the_notebook() -> None:
+    with Kernel(ROOT / "notebooks/06-screen.ipynb") as kernel:
+        for _ in range(2):
+            outputs = kernel.run(kernel.code)
+            assert "1024x768\n800x600\n640x480\n48 128" in text(outputs[kernel.find("wb.VM(")])
+            read = text(outputs[kernel.find("different ones")])
+            assert 40 < int(read.split()[-3]) < 130, read  # and 6,144 if a row were a byte off
+        kernel.ask("vm.close()")
 
 
 def test_a_kernel_that_ends_leaves_no_socket(nowhere: dict[str, str]) -> None:

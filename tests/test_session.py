@@ -105,7 +105,7 @@ def test_reset_reaches_the_device_and_takes_no_payload():
 
 @pytest.mark.parametrize(
     ("command", "code"),
-    [(Command.DEVICE_FEATURE, errno.ENOTSUP), (Command.MIG_DATA_READ, errno.ENOTSUP),
+    [(Command.DEVICE_FEATURE, errno.EINVAL), (Command.MIG_DATA_READ, errno.EINVAL),
      (Command.DMA_READ, errno.ENOTSUP), (14, errno.EINVAL), (0xFFFF, errno.EINVAL)],
 )  # fmt: skip
 def test_what_is_not_served_is_refused_in_words(command, code):

@@ -57,7 +57,7 @@ def test_files_and_functions_stay_under_what_the_plan_refuses() -> None:
 
 
 #: Lines a sample device may have; docstrings do not count. A student reads it in one sitting.
-SAMPLES = {"gpio_pci_idio_16.py": 70, "uart_16550.py": 150}
+SAMPLES = {"gpio_pci_idio_16.py": 70, "uart_16550.py": 150, "nvme.py": 400}
 
 
 def lines_without_docstrings(path: Path) -> int:

@@ -1,7 +1,10 @@
 """Hot swap by every habit of a notebook user: the class cell, the instance cell, swap, override, reload."""
 
+import contextlib
 import importlib
+import itertools
 import sys
+import threading
 
 import pytest
 
@@ -260,3 +263,65 @@ def test_override_takes_a_register_of_its_own_device(notebook):
             dev.override(wrong, write=lambda device: None).__enter__()
     with type(dev)("other") as other, pytest.raises(ValueError, match="register of another device"):
         dev.override(other.bar0.CTRL, write=lambda device: None).__enter__()
+
+
+class Counting(wb.Device):
+    """Counts in an attribute what the guest writes, and tells the newer device."""
+
+    id = wb.PciId(vendor=0x1234, device=0x0B19)
+
+    class bar0(wb.Bar, size=4096):
+        CTRL = wb.Register(0x00)
+
+    def __init__(self, name: str | None = None, **options: bool) -> None:
+        super().__init__(name, **options)
+        self.seen: list[int] = []
+
+    def on_takeover(self, older: "Counting") -> None:
+        self.seen = older.seen
+
+    @bar0.CTRL.on_write
+    def count(self, access: wb.Access) -> None:
+        self.seen.append(access.value)
+
+
+@pytest.mark.slow
+def test_a_newer_device_takes_over_what_attributes_hold_and_no_access_is_without_a_hook():
+    devices = [Counting(strict=True)]
+    with devices[0].connect() as guest, contextlib.ExitStack() as stack:
+        written, stop = [], threading.Event()
+
+        def write() -> None:
+            for number in itertools.takewhile(lambda _: not stop.is_set(), itertools.count()):
+                guest.bar0.write32(0, number)
+                written.append(number)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        for _ in range(30):
+            devices.append(stack.enter_context(Counting(strict=True)))
+            devices[-1].serve()
+        stop.set()
+        writer.join()
+        assert len(written) > 30
+        assert devices[-1].seen == written
+
+
+def test_a_takeover_that_raises_leaves_the_older_device_as_it_was():
+    class Refusing(Counting):
+        def on_takeover(self, older: Counting) -> None:
+            raise LookupError("not today")
+
+    with Counting("counter", strict=True) as older, older.connect() as guest:
+        with Refusing("counter", strict=True) as newer, pytest.raises(LookupError, match="not today"):
+            newer.serve()
+        guest.bar0.write32(0, 7)
+        assert older.seen == [7]
+        assert not older.closed
+
+
+def test_on_takeover_that_cannot_be_called_is_told_at_class_creation():
+    with pytest.raises(wb.DescriptionError, match=r"on_takeover is called as on_takeover\(self, older\)"):
+
+        class Wrong(Counting):
+            def on_takeover(self) -> None: ...

@@ -20,6 +20,7 @@ from .errors import (
     DmaError,
     HookError,
     ProtocolError,
+    SnapshotError,
     StateError,
     VmError,
     WorkbenchError,
@@ -29,7 +30,10 @@ from .interrupts import Interrupts, IrqOutcome
 from .log import AccessLog
 from .pci import PciId
 from .registers import Bar, Field, Register
+from .ring import Ring
 from .server import Server
+from .snapshot import Snapshot
+from .storage import Storage
 from .stream import ByteStream
 from .vm import VM, doctor
 
@@ -56,9 +60,13 @@ __all__ = [
     "ProtocolError",
     "RawCapability",
     "Register",
+    "Ring",
     "SerialNumber",
     "Server",
+    "Snapshot",
+    "SnapshotError",
     "StateError",
+    "Storage",
     "VendorSpecific",
     "VmError",
     "WorkbenchError",

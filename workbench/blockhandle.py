@@ -9,6 +9,8 @@ import numpy.typing as npt
 
 from .engine import check, ffi, lib
 from .handles import RegisterHandle
+from .pages import covering
+from .picture import picture_of, picture_size
 from .region import Region
 from .registerarray import RegisterArray
 from .registers import Block
@@ -89,6 +91,33 @@ class BlockHandle:
         thing, is mapped; ValueError when it would reach outside.
         """
         return self._region.array(dtype, offset, count)
+
+    def picture(
+        self,
+        width: int,
+        height: int,
+        pixel_format: str = "XRGB8888",
+        *,
+        offset: int = 0,
+        stride: int | None = None,
+    ) -> npt.NDArray[np.uint8]:
+        """Return a copy of the picture that lies at ``offset``: (height, width, 3) of red, green, blue.
+
+        ``pixel_format`` is a little-endian DRM format such as "RGB565"; ``stride`` is the bytes from a row to
+        the next (default: no gap). Peeks. Raises ValueError when it does not fit, or for an unknown format.
+        """
+        stride, size = picture_size(width, height, pixel_format, stride)
+        if not 0 <= offset <= self.size - size:
+            raise ValueError(
+                f"{width} × {height} pixels of {pixel_format} at {offset:#x}, {stride} bytes a row, end at "
+                f"{offset + size:#x}; {self.description.name} ends at {self.size:#x}"
+            )
+        mapped = size and covering(self.description.mapped, offset, size)
+        memory = self.array(np.uint8, offset, size) if mapped else self._bytes(offset, size)
+        return picture_of(memory, width, height, pixel_format, stride)
+
+    def _bytes(self, offset: int, size: int) -> npt.NDArray[np.uint8]:
+        return np.frombuffer(self.peek(offset, size), np.uint8)
 
     def watch(self, offset: int | None = None, size: int | None = None, period: float = 0.01) -> Watch:
         """Log what the guest changes in mapped pages, sampled every ``period`` seconds: see Watch.

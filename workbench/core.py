@@ -8,7 +8,7 @@ import contextlib
 import logging
 import operator
 import weakref
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 from .dma import DmaMemory
@@ -21,6 +21,7 @@ from .pages import Area
 from .pci import function_controls
 from .protocol import Ring
 from .registers import Block
+from .state import DeviceState
 from .takeover import describe
 from .timers import Timers
 from .vectors import InterruptLines
@@ -52,6 +53,7 @@ class Core:
         self.device = device
         self.server: Any = None
         self.watches: list[Watch] = []  #: of mapped pages, until they are stopped
+        self.pictures: dict[str, Callable[[Any], Any]] = {}  #: what views show, by name: of the device
         self.blocks = blocks
         self._context = ffi.new_handle(self)
         self.handle = _new_engine(self._context, log_records)
@@ -70,9 +72,10 @@ class Core:
         self.log = AccessLog(self.handle, blocks)
         self.hooks = Hooks(device, self.handle, blocks, logger)
         self.dma = DmaMemory(self.handle, self.hooks.origin)
-        self.dma.sharing.logger = logger
+        self.dma.away, self.dma.sharing.logger = self.hooks.away, logger
         self.irq = InterruptLines(self.handle, irq, self.hooks.origin)
         self.timers = Timers(self.handle, self.hooks, lambda: self.device)
+        self.state = DeviceState(self.handle, self.hooks, weakref.proxy(self))
         owner = weakref.ref(self)  # whom their views ask for the device; it keeps nobody alive
         self.log.owner = self.hooks.owner = self.dma.owner = self.irq.owner = owner
 
@@ -148,14 +151,17 @@ class Core:
     def take_over(self, device: Any, blocks: Mapping[int, Block], irq: Interrupts) -> None:
         """Belong to ``device`` and be described by ``blocks`` from now on; values stay.
 
-        The guest's next access waits meanwhile. The layout must be the same.
+        The layout is the same. To be called while ``held()``.
         """
-        with self.server.gate_closed() if self.server is not None else contextlib.nullcontext():
-            describe(self.handle, blocks, old=self.blocks)
-            self.device, self.blocks = device, blocks
-            self.irq.description = irq
-            self.log.redescribe(blocks)
-            self.hooks.redescribe(device, blocks)
+        describe(self.handle, blocks, old=self.blocks)
+        self.device, self.blocks = device, blocks
+        self.irq.description = irq
+        self.log.redescribe(blocks)
+        self.hooks.redescribe(device, blocks)
+
+    def held(self) -> contextlib.AbstractContextManager[None]:
+        """Let the guest's next access wait for the end of the ``with`` block."""
+        return self.server.gate_closed() if self.server is not None else contextlib.nullcontext()
 
 
 def irq_places(config: Block) -> Any:

@@ -23,7 +23,12 @@ OWN = frozenset({
     *("name", "strict", "logger", "server", "closed", "notice", "log", "dma", "hooks", "config"),
     *("bars", "blocks", "class_hooks", "_core", "_regions"),
 })  # fmt: skip
-EVENTS = {"on_reset": ("self", "kind"), "on_attach": ("self",), "on_detach": ("self",)}
+EVENTS = {
+    "on_reset": ("self", "kind"),
+    "on_attach": ("self",),
+    "on_detach": ("self",),
+    "on_takeover": ("self", "older"),
+}
 
 
 def find_bars(cls: type[Any], problems: list[str]) -> dict[int, type[Bar]]:
@@ -114,7 +119,7 @@ def find_blocks(cls: type[Any], problems: list[str]) -> dict[int, Block]:
 
 
 def check_events(cls: type[Any], problems: list[str]) -> None:
-    """Say which of on_reset, on_attach, on_detach cannot be called as they will be."""
+    """Say which of on_reset, on_attach ... cannot be called as they will be."""
     flag(cls.reset_on_detach, "reset_on_detach", problems)
     for name, arguments in EVENTS.items():
         function = getattr(cls, name)

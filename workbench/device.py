@@ -28,6 +28,7 @@ from . import lint as linter
 from . import pci
 from .blockhandle import BlockHandle
 from .capabilities import Capability
+from .changes import Changes
 from .core import Core
 from .description import check_capabilities, check_events, check_names, find_bars, find_blocks, find_hooks
 from .engine import lib
@@ -38,6 +39,8 @@ from .mistakes import BARS, shown
 from .qemuargs import qemu_arguments
 from .region import Region
 from .registers import Bar, Block, Register
+from .snapshot import Snapshot
+from .state import DeviceState
 from .takeover import layout_changes, refuse_new_layout
 from .timers import DeviceTime
 from .unseen import unseen
@@ -201,11 +204,48 @@ class Device(DeviceTime):
     def on_detach(self) -> None:
         """Run when the client is gone."""
 
+    def on_snapshot(self) -> Any:
+        """Return state that is in no register, for a snapshot: bytes, or a dict and the like, as in JSON."""
+
+    def on_restore(self, state: Any) -> None:
+        """Run after registers and interrupts were put back; ``state`` is what ``on_snapshot()`` returned."""
+
+    def on_takeover(self, older: Any) -> None:
+        """Run when this device is about to continue a served one of its name, the guest attached.
+
+        Register values are kept anyway; take from ``older`` what the guest knows and only attributes hold,
+        and share it (lists, dicts), because the older one may still be answering an access.
+        """
+
     # -- verbs --
 
     def reset(self) -> None:
         """Cycle power: reset every register, sticky ones too, and run ``on_reset("notebook")``."""
         self._core.reset(lib.WB_RESET_NOTEBOOK)
+
+    def snapshot(self) -> Snapshot:
+        """Return the state as a value: registers, memory of BARs, interrupts, what ``on_snapshot()`` adds.
+
+        The guest's next access waits meanwhile, and hooks end before. Raises StateError when one does not.
+        """
+        state: DeviceState = self._core.state
+        return state.take()
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """Put a snapshot back, of this device or another of the same layout: no rules, no hooks.
+
+        Interrupts settle as they were, then ``on_restore()`` runs. Raises StateError naming what differs
+        when the layout is another. Guest memory and the client's eventfds are no part of it.
+        """
+        self._core.state.put(snapshot)
+
+    def diff(self, old: Snapshot, new: Snapshot | None = None) -> Changes:
+        """Return what changed since ``old``, up to now or to ``new``, by register and field.
+
+        Raises StateError when the layout of one is another.
+        """
+        state: DeviceState = self._core.state
+        return state.diff(old, new)
 
     def lint(self) -> list[str]:
         """Return what in the present config space would crash or hang QEMU, and the fix; [] if nothing."""
@@ -259,13 +299,16 @@ class Device(DeviceTime):
 
     def _adopt(self, server: "Server") -> None:
         older, mine = server.device, [hook for hook in self.hooks if not hook.described]
+        self.on_takeover(older)  # what it raises is raised here, and nothing has changed
         own, self._core = self._core, older._core
-        self._core.hooks.clear()
-        self._core.take_over(self, self.blocks, type(self).irq)
-        self._core.timers.take(own.timers)
-        self._bind()
-        for hook in mine:
-            self.hooks.set_again(hook)
+        with self._core.held():
+            self._core.take_over(self, self.blocks, type(self).irq)
+            self._core.timers.take(own.timers)
+            for hook in self._core.hooks:  # ours replace them one by one: a register is never without
+                hook.described = True
+            self._bind()
+            for hook in mine:
+                self.hooks.set_again(hook)
         older.closed, older.server = True, None
         _live.discard(older)  # a cell's output may keep it; the class cell is not to hand it the core back
         self.server, server.device = server, self
@@ -284,8 +327,9 @@ class Device(DeviceTime):
             self.__class__ = cls
         except TypeError as error:  # Python's own reasons, such as other __slots__
             raise StateError(f"{self.name} goes on as it was: {error}") from error
-        self._core.take_over(self, cls.blocks, cls.irq)
-        self._bind()
+        with self._core.held():
+            self._core.take_over(self, cls.blocks, cls.irq)
+            self._bind()
         self.notice = ""
 
     @contextlib.contextmanager
@@ -342,6 +386,18 @@ class Device(DeviceTime):
         they are the device alone. Serves the device first if nobody does.
         """
         return qemu_arguments(self._served().path, memory, patience)
+
+    def view_image(self, source: Any = None, title: str = "") -> Any:
+        """Return a live view of a picture: of ``image()``, or of an array, or of what a function returns.
+
+        A picture is an array of uint8: (height, width, 3) of red, green, blue, (height, width) of grey, or
+        (height, width, 4) with alpha. While it is on screen ``source`` is called up to ten times a second, on
+        a thread of ours: it should only look. Two lambdas in one cell need a ``title`` each. Raises
+        StateError without a source for a device that has no ``image()``, ValueError for no picture.
+        """
+        from .views.pictures import image_view
+
+        return image_view(self, source, title)
 
     def close(self) -> None:
         """Stop serving, watching and timers, remove the socket; registers and log stay. May be repeated."""

@@ -9,6 +9,7 @@ copy is a log record, asks for bus mastering, and raises DmaError when it fails.
 import errno
 import operator
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from html import escape
 from typing import Any, NamedTuple
 
@@ -51,13 +52,15 @@ class DmaMemory:
     """Copies to, from and inside guest memory; ``regions`` lists what is mapped now.
 
     Callable from any thread. Memory that is reached by messages is out of reach for a hook: the guest
-    waits for the hook and answers nothing meanwhile. Do such copies in ``dev.defer(fn)`` or in a cell.
+    waits for the hook and answers nothing meanwhile. Do such copies in ``dev.defer(fn)`` or in a cell;
+    while a deferred function waits for the guest's answer, hooks may run.
     """
 
     def __init__(self, handle: Any, origin: Callable[[], int]) -> None:
         self._handle = handle
         self._origin = origin  # who acts: a cell, or the device in one of its hooks
         self.owner: Callable[[], Any] = lambda: None  #: the core it belongs to
+        self.away: Callable[[], AbstractContextManager[None]] = nullcontext  # hooks may run meanwhile
         self.sharing = Sharing(self.check)
         self._timeout = 2.0
 
@@ -106,11 +109,8 @@ class DmaMemory:
 
         Raises DmaError, and TypeError or ValueError when the buffer is no place to put bytes.
         """
-        into, size = _writable(buffer)
-        self._before()
-        self._end(
-            lib.wb_dma_read(self._handle, _address(iova), into, size, self._origin()), "read", iova, size
-        )
+        iova, (into, size) = _address(iova), _writable(buffer)
+        self._end(self._run(lib.wb_dma_read, [(iova, size)], iova, into, size), "read", iova, size)
 
     def array(self, iova: int, dtype: Any, count: int = 1) -> "np.ndarray[Any, Any]":
         """Copy ``count`` elements of a NumPy dtype from the guest into a new array. Raises DmaError.
@@ -129,19 +129,16 @@ class DmaMemory:
 
         Raises DmaError; nothing is written then, unless the client fails in the middle.
         """
-        source, size = _readable(data)
-        self._before()
-        self._end(
-            lib.wb_dma_write(self._handle, _address(iova), source, size, self._origin()), "write", iova, size
-        )
+        iova, (source, size) = _address(iova), _readable(data)
+        self._end(self._run(lib.wb_dma_write, [(iova, size)], iova, source, size), "write", iova, size)
 
     def copy(self, to: int, source: int, size: int) -> None:
         """Copy ``size`` bytes inside the guest, from IOVA ``source`` to IOVA ``to``; they may overlap.
 
         Two log records. Raises DmaError; nothing is copied unless both ranges are mapped.
         """
-        self._before()
-        result = lib.wb_dma_copy(self._handle, _address(to), _address(source), _size(size), self._origin())
+        ends = _spans([(to, size), (source, size)])
+        result = self._run(lib.wb_dma_copy, ends, ends[0][0], *ends[1])
         self._end(result, f"copy to {to:#x}", source, size)
 
     def gather(self, pieces: Iterable[tuple[int, int]]) -> bytes:
@@ -209,23 +206,31 @@ class DmaMemory:
 
     def _ask(self, iova: int, size: int) -> bytes:
         into = np.empty(size, np.uint8)
-        result = lib.wb_peer_read(self._handle, iova, ffi.from_buffer("uint8_t[]", into), size)
+        with (
+            nullcontext() if lib.wb_turn_now(self._handle) else self.away()
+        ):  # a hook of the guest's is refused
+            result = lib.wb_peer_read(self._handle, iova, ffi.from_buffer("uint8_t[]", into), size)
         self._end(result, "ask the guest for", iova, size)
         return into.tobytes()
 
     # -- around each copy --
 
-    def _before(self) -> None:
+    def _run(self, function: Callable[..., int], spans: Sequence[tuple[int, int]], *arguments: Any) -> int:
         if self.sharing.doubtful:
             self.sharing.look()
+        origin = self._origin()
+        waits = origin == lib.WB_DEVICE and any(lib.wb_dma_waits(self._handle, *span) for span in spans)
+        if not waits:
+            return function(self._handle, *arguments, origin)
+        with self.away():
+            return function(self._handle, *arguments, origin)
 
     def _many(
         self, function: Callable[..., int], spans: Sequence[tuple[int, int]], data: Any, verb: str
     ) -> None:
         if len(spans) > lib.WB_MAX_SPANS:
             raise ValueError(f"{len(spans)} pieces are too many: {lib.WB_MAX_SPANS} at once")
-        self._before()
-        result = function(self._handle, ffi.new("wb_dma_span[]", spans), len(spans), data, self._origin())
+        result = self._run(function, spans, ffi.new("wb_dma_span[]", spans), len(spans), data)
         if result < 0:
             raise self._error(-result, f"cannot {verb} {len(spans)} pieces (dev.log names the one)")
 

@@ -5,6 +5,7 @@
     WorkbenchError
     ├─ DescriptionError (ValueError)    a device is described wrongly; lists every mistake at once
     ├─ StateError (RuntimeError)        a call does not fit the state: closed, already serving ...
+    ├─ SnapshotError (ValueError)       bytes or a file are no snapshot, damaged, or too large
     ├─ ProtocolError (ConnectionError)  a vfio-user peer broke the protocol or refused a message
     ├─ DmaError (OSError)               guest memory cannot be reached at that address
     ├─ HookError (RuntimeError)         a hook raised; its own exception is the cause
@@ -22,6 +23,7 @@ __all__ = [
     "DmaError",
     "HookError",
     "ProtocolError",
+    "SnapshotError",
     "StateError",
     "VmError",
     "WorkbenchError",
@@ -43,6 +45,10 @@ class DescriptionError(WorkbenchError, ValueError):
 
 class StateError(WorkbenchError, RuntimeError):
     """The call does not fit the present state; the message names both."""
+
+
+class SnapshotError(WorkbenchError, ValueError):
+    """Bytes or a file are no snapshot that can be read; the message says what is wrong with them."""
 
 
 class ProtocolError(WorkbenchError, ConnectionError):
@@ -88,6 +94,7 @@ DMA_REASONS = {
     ),
     errno.EPROTO: ("malformed answer", "the client's answer does not fit the question"),
     errno.ENOTCONN: ("no client", "no client is attached that could be asked"),
+    errno.ESHUTDOWN: ("stopped by the client", "the client has stopped the device, to migrate it"),
     errno.ECONNRESET: ("the client left", "the client went away instead of answering"),
     errno.EOPNOTSUPP: (
         "its file refuses",

@@ -169,12 +169,6 @@ class Hooks:
                 if hook.described and key not in slots:
                     self._put(key, None)
 
-    def clear(self) -> None:
-        """Remove every hook; revisions count on."""
-        with self._swapping:
-            for key in list(self._table):
-                self._put(key, None)
-
     def redescribe(self, device: Any, blocks: Mapping[int, Block]) -> None:
         """Belong to ``device`` with other registers; hooks of registers that are gone are removed."""
         with self._swapping:
@@ -276,6 +270,25 @@ class Hooks:
             finally:
                 self._thread = outer
                 self._depth -= 1
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Let hooks run on other threads while a hook or timer on this one waits for the guest.
+
+        Without, a guest that waits for a hook and a timer that waits for the guest would wait for each other.
+        """
+        thread, depth = self._thread, self._depth if self.running_here else 0
+        if depth:
+            self._thread = self._depth = 0
+        for _ in range(depth):
+            self._running.release()
+        try:
+            yield
+        finally:
+            for _ in range(depth):
+                self._running.acquire()
+            if depth:
+                self._thread, self._depth = thread, depth
 
     def _plan(self, access: Any) -> tuple[Hook, ...]:
         plans = self._plans

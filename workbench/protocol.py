@@ -22,6 +22,7 @@ __all__ = [
     "DMA_MAP",
     "DMA_UNMAP",
     "FEATURE",
+    "FEATURE_STATE",
     "HEADER",
     "IO_EVENTFD",
     "IO_FDS",
@@ -29,9 +30,13 @@ __all__ = [
     "IRQ_INFO",
     "IRQ_NAMES",
     "IRQ_SET",
+    "LOGGING_RANGE",
+    "LOGGING_REPORT",
+    "LOGGING_START",
     "MAJOR",
     "MAX_FDS",
     "MAX_TRANSFER",
+    "MIGRATION_DATA",
     "MINOR",
     "MULTI_COUNT",
     "MULTI_WRITE",
@@ -46,11 +51,15 @@ __all__ = [
     "Command",
     "DeviceFlag",
     "DmaFlag",
+    "Feature",
+    "FeatureFlag",
     "Header",
     "IoEventfdFlag",
     "IrqFlag",
     "IrqSet",
     "MessageFlag",
+    "MigrationFlag",
+    "MigrationState",
     "RegionCapability",
     "RegionFlag",
     "Ring",
@@ -94,6 +103,11 @@ IO_FDS = struct.Struct("<IIII")  #: argsz, flags, index, count; IO_EVENTFD entri
 #: offset, size, number of the fd, type (0: ioeventfd), flags, padding, datamatch
 IO_EVENTFD = struct.Struct("<QQIIIIQ")
 FEATURE = struct.Struct("<II")  #: argsz, flags with the feature in the low 16 bits
+FEATURE_STATE = struct.Struct("<II")  #: MigrationState, data fd (not used)
+LOGGING_START = struct.Struct("<QII")  #: page size, number of LOGGING_RANGE entries that follow, reserved
+LOGGING_RANGE = struct.Struct("<QQ")  #: IOVA, length
+LOGGING_REPORT = struct.Struct("<QQQ")  #: IOVA, length, page size; in the reply a bitmap of u64 follows
+MIGRATION_DATA = struct.Struct("<II")  #: argsz, size; data follows
 CAPABILITY = struct.Struct("<HHI")  #: id, version, offset of the next one from REGION_INFO
 SPARSE_HEADER = struct.Struct("<II")  #: number of areas, reserved; behind a CAPABILITY
 SPARSE_AREA = struct.Struct("<QQ")  #: offset, size
@@ -178,6 +192,43 @@ class UnmapFlag(IntFlag):
 
     GET_DIRTY_BITMAP = 1
     ALL = 2
+
+
+class Feature(IntEnum):
+    """The features of DEVICE_FEATURE."""
+
+    MIGRATION = 1
+    MIG_DEVICE_STATE = 2
+    DMA_LOGGING_START = 6
+    DMA_LOGGING_STOP = 7
+    DMA_LOGGING_REPORT = 8
+
+
+class FeatureFlag(IntFlag):
+    """What DEVICE_FEATURE asks; in the flags beside the number of the feature."""
+
+    GET = 1 << 16
+    SET = 1 << 17
+    PROBE = 1 << 18
+
+
+class MigrationFlag(IntFlag):
+    """What a device can do beside RUNNING and STOP (feature MIGRATION)."""
+
+    STOP_COPY = 1
+    P2P = 2
+    PRE_COPY = 4
+
+
+class MigrationState(IntEnum):
+    """The states of a migration (enum vfio_device_mig_state)."""
+
+    ERROR = 0
+    STOP = 1
+    RUNNING = 2
+    STOP_COPY = 3
+    RESUMING = 4
+    PRE_COPY = 6
 
 
 class IrqSet(IntFlag):

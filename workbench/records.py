@@ -18,7 +18,15 @@ import numpy.typing as npt
 from .engine import lib, words_of
 from .errors import DMA_REASONS
 from .fields import Field, spell
-from .protocol import IRQ_NAMES, REGION_NAMES, command_name, irq_name, region_name, vector_name
+from .protocol import (
+    IRQ_NAMES,
+    REGION_NAMES,
+    MigrationState,
+    command_name,
+    irq_name,
+    region_name,
+    vector_name,
+)
 from .registers import Block, Located, Register
 
 __all__ = [
@@ -50,6 +58,8 @@ _RESETS = {
     lib.WB_RESET_D3HOT: "from D3hot to D0",
     lib.WB_RESET_DETACH: "because the client is gone",
 }
+_STATES = {state.value: f"migration: {state.name}" for state in MigrationState}
+_STATES[lib.WB_STATE_RESTORED] = "a snapshot was put back"
 _MARKS = {
     "unmapped": "unmapped address",
     "violation": "writes read-only or reserved bits",
@@ -57,6 +67,7 @@ _MARKS = {
     "asleep": "function asleep (D1 to D3hot)",
 }
 _TOUCHES = (lib.WB_KIND_READ, lib.WB_KIND_WRITE, lib.WB_KIND_POKE, lib.WB_KIND_SWAP, lib.WB_KIND_MMAP)
+_RESETTING = (lib.WB_KIND_RESET, lib.WB_KIND_STATE)
 _IRQS = (lib.WB_KIND_IRQ, lib.WB_KIND_UNMASK)
 _DMA = (lib.WB_KIND_DMA_READ, lib.WB_KIND_DMA_WRITE, lib.WB_KIND_MAP, lib.WB_KIND_UNMAP)
 _CACHED = 1 << 16
@@ -127,7 +138,7 @@ class Names:
             names = {index, vector}
             return Touch(f"irq.{vector}", frozenset({"irq", *names, *(f"irq.{text}" for text in names)}))
         if kind not in _TOUCHES:
-            label = "dma" if kind in _DMA else "reset" if kind == lib.WB_KIND_RESET else "client"
+            label = "dma" if kind in _DMA else "reset" if kind in _RESETTING else "client"
             return Touch(label, frozenset({label}))
         block = self._blocks.get(region)
         name = block.name if block else region_name(region)
@@ -173,7 +184,7 @@ class Record:
 
     seq: int  #: counts every record of the device, without gaps
     time: int  #: ns, CLOCK_MONOTONIC, when the access began
-    kind: str  #: "read", "write", "poke", "mmap", "irq", "dma_read", "reset", "swap", "attach" ...
+    kind: str  #: "read", "write", "poke", "mmap", "irq", "dma_read", "reset", "state", "swap", "attach" ...
     origin: str  #: who did it: "guest", "notebook", "device" (its hooks)
     register: str  #: "bar0.CTRL", "bar0.A+B", "bar0+0x40" where no register is, "irq.INTx", "dma" ...
     offset: int  #: bytes into the region; the IOVA of DMA
@@ -307,6 +318,7 @@ def _story(kind: int, offset: int, size: int, value: int, revision: int) -> str:
         lib.WB_KIND_MAP: f"IOVA {offset:#x}, {data_size(value)}",
         lib.WB_KIND_UNMAP: f"IOVA {offset:#x}, {data_size(value)}",
         lib.WB_KIND_RESET: _RESETS.get(value, ""),
+        lib.WB_KIND_STATE: _STATES.get(value, ""),
         lib.WB_KIND_SWAP: f"{_SLOTS.get(value, 'hook')} {'set' if revision else 'removed'}",
         lib.WB_KIND_ATTACH: "a client came",
         lib.WB_KIND_DETACH: f"the client went: {failed}" if value else "the client went",

@@ -307,6 +307,14 @@ class Bar:
     doc: ClassVar[str] = ""
     registers: ClassVar[dict[str, Register]] = {}
 
+    if TYPE_CHECKING:  # in a device's methods self.bar0 is the BlockHandle made from this
+        memory: ClassVar[Any]
+        array: ClassVar[Callable[..., Any]]
+        watch: ClassVar[Callable[..., Any]]
+        picture: ClassVar[Callable[..., Any]]
+        peek: ClassVar[Callable[..., Any]]
+        poke: ClassVar[Callable[..., Any]]
+
     def __init_subclass__(
         cls,
         *,

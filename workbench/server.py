@@ -279,6 +279,7 @@ class Server:
                 stopping = self._stopping
             if not stopping:
                 lib.wb_serve(self.device._core.handle, connection.fileno())
+                session.migration.end()
             with self._lock:
                 self._connection = None
             with contextlib.suppress(OSError):  # a forked child may hold the socket open too

@@ -11,7 +11,9 @@ from typing import NamedTuple, Protocol
 
 from . import protocol
 from .errors import ProtocolError
+from .migration import Migration, Movable
 from .protocol import Command, DeviceFlag, IoEventfdFlag, IrqFlag, RegionFlag
+from .refused import Refused
 
 __all__ = ["Accepted", "Refused", "Served", "Session"]
 
@@ -26,15 +28,6 @@ IRQ_FLAGS = (
     IrqFlag.EVENTFD,
     IrqFlag.EVENTFD,
 )
-
-
-class Refused(Exception):
-    """The message gets an Error reply with this errno; ``close`` ends the conversation too."""
-
-    def __init__(self, code: int, why: str, close: bool = False) -> None:
-        self.code = code
-        self.close = close
-        super().__init__(why)
 
 
 class Accepted(NamedTuple):
@@ -75,6 +68,10 @@ class Served(Protocol):
     def client_reset(self) -> None:
         """The client asks for a device reset."""
 
+    @property
+    def state(self) -> Movable:
+        """What can be stopped, saved and loaded."""
+
 
 class Session:
     """One conversation with one client. ``accepted`` is None until VERSION was answered."""
@@ -84,6 +81,7 @@ class Session:
         self.accepted: Accepted | None = None
         self.fds: tuple[int, ...] = ()  #: go along with the answer that was returned last
         self._max_fds = 1  # of one message to the client: the specification's default
+        self.migration = Migration(lambda: device.state)
         self._answers: dict[int, Callable[[bytes], bytes]] = {
             Command.VERSION: self.version,
             Command.DEVICE_GET_INFO: self.device_info,
@@ -91,6 +89,9 @@ class Session:
             Command.DEVICE_GET_REGION_IO_FDS: self.region_io_fds,
             Command.DEVICE_GET_IRQ_INFO: self.irq_info,
             Command.DEVICE_RESET: self.reset,
+            Command.DEVICE_FEATURE: self.migration.feature,
+            Command.MIG_DATA_READ: self.migration.read,
+            Command.MIG_DATA_WRITE: self.migration.write,
         }
 
     def answer(self, command: int, payload: bytes) -> bytes:
@@ -100,6 +101,7 @@ class Session:
         if answer is None:
             known = command in set(Command)
             raise Refused(errno.ENOTSUP if known else errno.EINVAL, f"command {command} is not served")
+        self.migration.check(command)
         return answer(payload)
 
     def version(self, payload: bytes) -> bytes:
@@ -118,12 +120,15 @@ class Session:
         if not isinstance(multiple, bool):
             raise Refused(errno.EINVAL, f"write_multiple is {multiple!r}, not true or false", close=True)
         self.accepted = Accepted(min(transfer, protocol.MAX_TRANSFER), multiple)
+        self.migration.max_transfer = self.accepted.max_transfer
         ours: dict[str, object] = {
             "max_msg_fds": protocol.MAX_FDS,
             "max_data_xfer_size": protocol.MAX_TRANSFER,
         }
         if multiple:
             ours["write_multiple"] = True
+        if isinstance(theirs.get("migration"), dict):  # of earlier versions of the specification, and QEMU
+            ours["migration"] = {"pgsize": 4096, "max_bitmap_size": protocol.MAX_TRANSFER}
         return protocol.pack_version(min(minor, protocol.MINOR), ours)
 
     def device_info(self, payload: bytes) -> bytes:
@@ -188,10 +193,11 @@ class Session:
         return protocol.IRQ_INFO.pack(protocol.IRQ_INFO.size, IRQ_FLAGS[index], index, count)
 
     def reset(self, payload: bytes) -> bytes:
-        """DEVICE_RESET: registers to their reset values; DMA maps and eventfds stay."""
+        """DEVICE_RESET: registers to their reset values, a migration ends; DMA maps and eventfds stay."""
         if payload:
             raise Refused(errno.EINVAL, f"DEVICE_RESET with {len(payload)} bytes of payload")
         self._device.client_reset()
+        self.migration.reset()
         return b""
 
 

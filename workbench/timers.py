@@ -98,6 +98,7 @@ class Timers:
         self._taken: Timer | None = None  # by the thread: about to run, or running
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._held = False
 
     def __iter__(self) -> Iterator[Timer]:
         with self._changed:
@@ -149,6 +150,12 @@ class Timers:
             for timer in self._all():
                 timer.active &= timer.keep and not everything
             self._waiting = [timer for timer in self._waiting if timer.active]
+            self._changed.notify_all()
+
+    def hold(self, on: bool) -> None:
+        """Let nothing run, whatever is due, until ``hold(False)``: the device is stopped."""
+        with self._changed:
+            self._held = on
             self._changed.notify_all()
 
     def take(self, other: "Timers") -> None:
@@ -206,6 +213,9 @@ class Timers:
         while (timer := self._next()) is not None:
             lib.wb_turn_wait(self._handle, timer.turn)
             with self._hooks.here():
+                if timer.active and self._held:  # since just now
+                    self.put(timer)
+                    continue
                 if timer.active:
                     self._call(timer)
             if timer.period:
@@ -218,6 +228,8 @@ class Timers:
             while not self._closed:
                 if self._waiting:
                     pause = (self._waiting[0].due - time.monotonic_ns()) / 1e9
+                    if self._held:
+                        pause = LONGEST
                     if pause <= 0:
                         self._taken = self._waiting.pop(0)
                         return self._taken

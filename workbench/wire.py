@@ -15,18 +15,22 @@ from .protocol import (
     DMA_MAP,
     DMA_UNMAP,
     FEATURE,
+    FEATURE_STATE,
     HEADER,
     IO_EVENTFD,
     IO_FDS,
     IRQ_INFO,
     IRQ_SET,
+    MIGRATION_DATA,
     MULTI_COUNT,
     MULTI_WRITE,
     REGION_ACCESS,
     REGION_INFO,
     VERSION,
     Command,
+    Feature,
     MessageFlag,
+    MigrationState,
     command_name,
     irq_name,
     region_name,
@@ -260,8 +264,18 @@ def _write_multi(payload: bytes, reply: bool, odd: list[str]) -> Fields:
 def _feature(payload: bytes, reply: bool, odd: list[str]) -> Fields:
     _, flags = _unpack(FEATURE, payload)
     words = _words(flags >> 16, {1: "get", 2: "set", 4: "probe"})
-    data = payload[FEATURE.size :]
-    return {"feature": flags & 0xFFFF, "flags": words, **({"data": data} if data else {})}
+    number, data = flags & 0xFFFF, payload[FEATURE.size :]
+    fields: Fields = {"feature": Feature(number).name if number in set(Feature) else number, "flags": words}
+    if number == Feature.MIG_DEVICE_STATE and len(data) >= FEATURE_STATE.size:
+        state, _ = FEATURE_STATE.unpack_from(data)
+        return fields | {"state": MigrationState(state).name if state in set(MigrationState) else state}
+    return fields | ({"data": data} if data else {})
+
+
+def _migration_data(payload: bytes, reply: bool, odd: list[str]) -> Fields:
+    _, size = _unpack(MIGRATION_DATA, payload)
+    data = payload[MIGRATION_DATA.size :]
+    return {"size": size, **({"data": data} if data else {})}
 
 
 _DECODERS: dict[int, Callable[[bytes, bool, list[str]], Fields]] = {
@@ -279,6 +293,8 @@ _DECODERS: dict[int, Callable[[bytes, bool, list[str]], Fields]] = {
     Command.DMA_WRITE: _dma_access,
     Command.REGION_WRITE_MULTI: _write_multi,
     Command.DEVICE_FEATURE: _feature,
+    Command.MIG_DATA_READ: _migration_data,
+    Command.MIG_DATA_WRITE: _migration_data,
 }
 
 

@@ -20,6 +20,7 @@ class PlayedTrace extends PlayedKernel {
         index: 2, vector: n, name: `MSI-X ${n}`, armed: n < 2, enabled: n < 2, masked: n === 1, asserted: false, pending: n === 1, count: n * 7, last: n ? 5e9 : 0,
       })),
     ];
+    this.image = { json: { width: 0, height: 0, error: "" }, data: null };
     this.repeat = {};
     this.hooks = playedHooks();
     this.console = { text: playedConsole(), alive: true, vm: "tcg, pid 4712" };
@@ -39,6 +40,7 @@ class PlayedTrace extends PlayedKernel {
       const lines = this.lines.slice(first, first + count);
       feeds.irq = { first, total: this.lines.length, mode: "MSI-X", lines, repeat: this.repeat };
     }
+    if (this.feeds.image) feeds.image = this.picture(this.image, buffers);
     if (this.feeds.hooks) feeds.hooks = { rows: this.hooks };
     if (this.feeds.console) feeds.console = this.typed(this.feeds.console);
     if (this.feeds.registers && changed.length) feeds.registers = this.registers(changed, buffers);
@@ -60,6 +62,12 @@ class PlayedTrace extends PlayedKernel {
     const found = this.records.filter((row) => fits(row));
     const shown = found.filter((row) => before === null || row[0] < before);
     feeds.log = { ...answer, matching: found.length, rows: shown.slice(-rows) };
+  }
+
+  picture({ json, data }, buffers) {
+    if (!data) return json;
+    buffers.push(Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0)).buffer);
+    return { ...json, buffer: buffers.length - 1 };
   }
 
   timeline({ from, to, pixels }, buffers) {

@@ -34,6 +34,7 @@ static void *copy(void *number)
 
     memset(bytes, (int)at, sizeof bytes);
     while (!__atomic_load_n(&over, __ATOMIC_RELAXED)) {
+        CHECK(wb_dma_waits(device, at, 2 * PAGE) <= 1);
         CHECK(known(wb_dma_write(device, at, bytes, 900, WB_DEVICE)));
         CHECK(known(wb_dma_read(device, at, back, 900, WB_DEVICE)));
         CHECK(known(wb_dma_scatter(device, spans, 3, bytes, WB_DEVICE)));

@@ -26,7 +26,9 @@ def uart() -> Iterator[Uart16550]:
 def vm(uart: Uart16550) -> Iterator[wb.VM]:
     with wb.VM(uart, accel="tcg") as vm:
         # Held open: Linux forgets the count of interrupts when the last user closes the port.
-        vm.run("sleep 10000 < /dev/ttyS2 > /dev/null 2>&1 &", check=True)
+        vm.run(
+            "sleep 10000 < /dev/ttyS2 & until grep -q ttyS2 /proc/interrupts; do sleep 0.1; done", check=True
+        )
         yield vm
 
 
@@ -86,6 +88,12 @@ def test_both_ways_at_once(uart, vm):
     uart.rx.write(sent)
     vm.run(f"head -c {SIZE} < /dev/ttyS2 > /dev/ttyS2", check=True, timeout=60)
     assert uart.tx.read(SIZE, 60) == sent
+
+
+def test_a_command_that_opens_the_port_does_not_hang_it_up_when_it_ends(vm):
+    assert vm.run("cut -d' ' -f7 /proc/self/stat < /dev/ttyS2").stdout == "0\n"  # no controlling terminal
+    vm.run("sleep 0 < /dev/ttyS2", check=True)
+    assert "DTR" in vm.run("grep ^2: /proc/tty/driver/serial").stdout  # held open all the time
 
 
 def test_the_speed_that_linux_sets_is_the_one_the_device_shows(uart, vm):

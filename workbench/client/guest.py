@@ -17,6 +17,7 @@ from ..protocol import DEVICE_INFO, MULTI_COUNT, MULTI_WRITE, Command, DeviceFla
 from .irq import IrqInfo, Irqs
 from .link import Link, Message, close_fds
 from .memory import GuestMemory
+from .migration import Migration
 from .msi import Msi, Msix
 from .region import RegionInfo, RegionView
 
@@ -31,6 +32,7 @@ OFFER: dict[str, Any] = {
     "max_msg_fds": protocol.MAX_FDS,
     "max_dma_maps": 65535,
     "max_data_xfer_size": protocol.MAX_TRANSFER,
+    "migration": {"pgsize": 4096, "max_bitmap_size": 1 << 28},
     "write_multiple": True,
 }
 
@@ -69,6 +71,7 @@ class Client:
         self.memory = GuestMemory(memory, self._tell, self._serve_device)
         self._irqs = Irqs(self._tell)
         self.msi, self.msix = Msi(self), Msix(self)  #: masks and pending bits, as a guest reaches them
+        self.migration = Migration(self._ask)  #: states, data, dirty pages, one by one
         self._connect()
 
     # ---- the connection
@@ -211,6 +214,14 @@ class Client:
     def reset(self) -> None:
         """Reset the device (DEVICE_RESET); memory and eventfds stay."""
         self._ask(Command.DEVICE_RESET, b"", "DEVICE_RESET")
+
+    def migrate_out(self, precopy: bool = True) -> bytes:
+        """Stop the device and return its state; with ``precopy`` most of it was read while it ran."""
+        return self.migration.save(precopy)
+
+    def migrate_in(self, data: bytes) -> None:
+        """Give this device the state that ``migrate_out()`` of another returned, and let it run."""
+        self.migration.load(data)
 
     def enable(
         self, bus_master: bool = True, memory: bool = True, io: bool = True, intx: bool = True

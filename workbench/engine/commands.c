@@ -99,8 +99,10 @@ static int region_read(wb_device *device, struct wb_request *request)
     memcpy(request->reply, &access, sizeof access);
     request->reply_size = (uint32_t)sizeof access + access.count;
     wb_gate_wait(device);
-    return wb_region_read(device, access.region, access.offset, request->reply + sizeof access,
-                          access.count, WB_GUEST);
+    result = wb_region_read(device, access.region, access.offset, request->reply + sizeof access,
+                            access.count, WB_GUEST);
+    wb_gate_leave(device);
+    return result;
 }
 
 static int region_write(wb_device *device, struct wb_request *request)
@@ -113,8 +115,10 @@ static int region_write(wb_device *device, struct wb_request *request)
     memcpy(request->reply, &access, sizeof access);
     request->reply_size = sizeof access;
     wb_gate_wait(device);
-    return wb_region_write(device, access.region, access.offset, request->payload + sizeof access,
-                           access.count, WB_GUEST);
+    result = wb_region_write(device, access.region, access.offset, request->payload + sizeof access,
+                             access.count, WB_GUEST);
+    wb_gate_leave(device);
+    return result;
 }
 
 /* Answers how many writes were done; an Error only when not even the first was. */
@@ -139,6 +143,7 @@ static int region_write_multi(wb_device *device, struct wb_request *request)
         memcpy(&entry, entries + done * sizeof entry, sizeof entry);
         wb_gate_wait(device);
         result = wb_region_write(device, entry.region, entry.offset, entry.data, entry.count, WB_GUEST);
+        wb_gate_leave(device);
         if (result)
             break;
     }
@@ -169,6 +174,19 @@ static int cold(wb_device *device, struct wb_request *request)
     request->reply_nfds = message.reply_nfds;
     memcpy(request->reply_fds, message.reply_fds, sizeof request->reply_fds);
     return 0;
+}
+
+/* A client that stopped the device may look at it, and save it, but not set it up anew. */
+static int refused_while_stopped(wb_device *device, uint32_t command)
+{
+    int halted;
+
+    if (command != DMA_MAP && command != DMA_UNMAP && command != SET_IRQS)
+        return 0;
+    wb_lock(device);
+    halted = device->halted & WB_HALT_CLIENT;
+    wb_unlock(device);
+    return halted;
 }
 
 static int hot(wb_device *device, struct wb_request *request, int *result)
@@ -212,6 +230,8 @@ int wb_request_run(wb_device *device, struct wb_request *request)
     if (device->accepted && request->command == VERSION)
         return EINVAL;
     if (request->nfds && request->command != DMA_MAP && request->command != SET_IRQS)
+        return EINVAL;
+    if (refused_while_stopped(device, request->command))
         return EINVAL;
     if (hot(device, request, &result))
         return result < 0 ? -result : result;

@@ -68,6 +68,7 @@ void wb_device_free(wb_device *device)
         return;
     wb_irq_free(device);
     wb_dma_free(device);
+    wb_dirty_stop(device);
     for (unsigned i = 0; i < WB_REGIONS; i++)
         wb_region_free(&device->regions[i]);
     pthread_cond_destroy(&device->left);

@@ -91,6 +91,8 @@ static int open_locked(wb_device *device, struct copy *copy)
 
     if (copy->access && wb_asleep(device))
         return -EHOSTDOWN;
+    if (copy->access && device->halted & WB_HALT_STOP)
+        return -ESHUTDOWN;
     if (copy->access && !(wb_command_locked(device, WB_PCI_COMMAND_MASTER) & WB_PCI_COMMAND_MASTER))
         return -EACCES;
     for (; copy->at < copy->count; copy->at++) {
@@ -148,12 +150,19 @@ static void log_locked(wb_device *device, const struct copy *copy, int result)
         log_span_locked(device, copy, &copy->spans[copy->at], result, first);
 }
 
+/* Whoever copies the guest elsewhere learns what was written, all or a part. */
+static void mark_locked(wb_device *device, const struct copy *copy)
+{
+    for (uint32_t i = 0; copy->from && i < copy->count && i <= copy->at; i++)
+        wb_dirty_mark_locked(device, copy->spans[i].iova, copy->spans[i].size);
+}
+
 static void close_locked(wb_device *device, const struct copy *copy)
 {
     if (copy->far)
         return;
     pin_locked(device, copy, -1);
-    if (!copy->only || copy->only->leaving)
+    if (!copy->only || copy->only->leaving || device->halted)
         pthread_cond_broadcast(&device->left);
 }
 
@@ -252,8 +261,10 @@ static int run(wb_device *device, struct copy *copy)
         wb_lock(device);
     }
     log_locked(device, copy, result);
-    if (opened)
+    if (opened) {
+        mark_locked(device, copy);
         close_locked(device, copy);
+    }
     wb_unlock(device);
     return result;
 }
@@ -305,6 +316,18 @@ int wb_dma_poke(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t
 
     copy.access = 0;
     return origin < WB_ORIGINS ? run(device, &copy) : -EINVAL;
+}
+
+int wb_dma_waits(wb_device *device, uint64_t iova, uint64_t size)
+{
+    wb_dma_span span = {iova, size};
+    struct copy copy = {.spans = &span, .count = 1};
+    int waits;
+
+    wb_lock(device);
+    waits = !check_span_locked(device, &copy, &span) && copy.far && !wb_peer_check_locked(device);
+    wb_unlock(device);
+    return waits;
 }
 
 /* Through memory of our own, step by step and, like memmove, from the end that is not overwritten first. */
@@ -379,6 +402,7 @@ int wb_dma_copy(wb_device *device, uint64_t to, uint64_t from, uint64_t size, ui
         wb_lock(device);
         log_locked(device, &read, result);
         log_locked(device, &write, result);
+        mark_locked(device, &write);
         close_locked(device, &read);
         close_locked(device, &write);
         wb_unlock(device);

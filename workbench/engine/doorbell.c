@@ -76,6 +76,7 @@ void wb_doorbell_ring(wb_device *device, const struct pollfd *ready, uint32_t co
             continue;
         wb_gate_wait(device);
         wb_region_signal(device, &bell);
+        wb_gate_leave(device);
     }
 }
 

@@ -71,6 +71,7 @@ struct pollfd;
 struct msghdr;
 struct wb_file;                 /* dmafile.h: a file that several ranges share */
 struct wb_range;                /* dmafile.h: one DMA_MAP */
+struct wb_dirty;                /* dirty.c: the bitmaps while writes are logged */
 struct wb_ask;                  /* peer.c: a question the client has not answered yet */
 
 struct wb_device {
@@ -103,11 +104,14 @@ struct wb_device {
     struct wb_file *files;
     uint64_t departures;        /* numbers the unmaps, so that each removes its own ranges only */
     pthread_cond_t left;        /* a copy has left its ranges */
+    struct wb_dirty *dirty;     /* NULL: writes are not logged */
+    uint8_t halted;             /* enum wb_halt */
 
     pthread_cond_t gate;        /* gate.c */
-    int paused;                 /* read without the lock */
-    uint32_t steps;             /* accesses that may pass a closed gate */
-    uint8_t at_gate, abandoned;
+    int closed, inside;         /* read without the lock; inside: an access of the guest has passed */
+    uint32_t steps;             /* accesses that may pass while it is paused */
+    uint32_t held;              /* by so many */
+    uint8_t paused, at_gate, abandoned;
 
     struct wb_doorbell doorbells[WB_MAX_DOORBELLS];
     uint32_t doorbell_count;    /* read without the lock by the serving loop */
@@ -200,6 +204,10 @@ void wb_turn_end(wb_device *device);            /* its reply was sent */
 
 /* gate.c */
 void wb_gate_wait(wb_device *device);           /* returns when an access of the guest may go on */
+void wb_gate_leave(wb_device *device);          /* it is over */
+
+/* dirty.c */
+void wb_dirty_add_locked(wb_device *device, uint64_t iova, uint64_t size);
 
 /* dma.c */
 void wb_dma_forget(wb_device *device);          /* the client is gone, and so is its memory */
@@ -291,6 +299,18 @@ static inline void wb_pieces_store(uint8_t *to, const uint8_t *from, uint64_t si
         else
             __atomic_store_n(to, (uint8_t)word, __ATOMIC_RELAXED);
     }
+}
+
+/* The device wrote guest memory. */
+static inline void wb_dirty_mark_locked(wb_device *device, uint64_t iova, uint64_t size)
+{
+    if (device->dirty && size)
+        wb_dirty_add_locked(device, iova, size);
+}
+
+static inline int wb_irqs_halted(const wb_device *device)
+{
+    return device->halted & (WB_HALT_RESTORE | WB_HALT_STOP);
 }
 
 /* Sets or clears bits of one byte that hardware shows and nobody else decides. */

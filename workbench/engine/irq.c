@@ -107,6 +107,8 @@ static int settle_intx_locked(wb_device *device)
         return WB_IRQ_PENDING;
     if (!device->up && !intx->pending)
         return WB_IRQ_NOBODY;
+    if (wb_irqs_halted(device))
+        return WB_IRQ_PENDING;
     intx->pending = 0;
     intx->automasked = 1;
     wb_vector_signal_locked(intx);

@@ -3,7 +3,7 @@
  *
  * Their registers are ordinary bytes of config space and of BARs; here they are looked at, and what
  * is pending is shown in them. One invariant carries it: a vector that is pending has no eventfd or
- * is masked. settle_locked() restores it after every change. Without an eventfd a vector keeps what
+ * is masked, unless the device is halted. settle_locked() restores it after every change. Without an eventfd a vector keeps what
  * is pending only while its kind is enabled: QEMU assigns eventfds when it unmasks.
  *
  * QEMU keeps the MSI-X table to itself and forwards no write to it, so that our copy says "masked"
@@ -122,9 +122,9 @@ int wb_msi_trigger_locked(wb_device *device, uint32_t index, uint32_t number)
             return WB_IRQ_DISABLED;
         if (!masked && index == WB_MSI)         /* MSI is armed as a whole: nobody is going to come */
             return WB_IRQ_NOBODY;
-    } else if (!masked) {
-        if (wb_asleep(device))
-            return WB_IRQ_DISABLED;
+    } else if (!masked && wb_asleep(device)) {
+        return WB_IRQ_DISABLED;
+    } else if (!masked && !wb_irqs_halted(device)) {
         wb_vector_signal_locked(vector);
         return WB_IRQ_DELIVERED;
     }
@@ -141,7 +141,7 @@ void wb_msi_settle_locked(wb_device *device, uint32_t index, uint32_t number)
     if (vector->fd < 0) {
         if (!wb_msi_enabled_locked(device, index) || !device->accepted)
             keep_locked(device, index, number, 0);
-    } else if (!wb_msi_masked_locked(device, index, number) && !wb_asleep(device)) {
+    } else if (!wb_msi_masked_locked(device, index, number) && !wb_asleep(device) && !wb_irqs_halted(device)) {
         keep_locked(device, index, number, 0);
         wb_vector_signal_locked(vector);
         wb_event_locked(device, WB_KIND_IRQ, WB_GUEST, (uint64_t)index << 16 | number, WB_IRQ_DELIVERED);

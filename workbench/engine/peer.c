@@ -88,7 +88,7 @@ static int check_locked(wb_device *device, const struct dma_message *message, ui
 
     if (!result && message->count > range->at.size - (message->iova - range->at.iova))
         result = -EFAULT;
-    return result;
+    return device->halted & WB_HALT_STOP ? -ESHUTDOWN : result;
 }
 
 /* Puts the message on the wire, as one. A client that took a part of it only has lost its place. */

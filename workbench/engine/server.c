@@ -345,7 +345,9 @@ static int enter(wb_device *device)
 
 static void leave(wb_device *device, int result)
 {
+    wb_dirty_stop(device);
     wb_lock(device);
+    device->halted &= WB_HALT_RESTORE;          /* a stop is the client's */
     if (device->accepted)
         wb_event_locked(device, WB_KIND_DETACH, WB_GUEST, 0, (uint64_t)-result);
     device->accepted = device->write_multiple = device->serving = 0;

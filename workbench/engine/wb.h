@@ -41,6 +41,7 @@ enum wb_limit {
     WB_MAX_FDS = 16,                /* our max_msg_fds; up to 253 (SCM_MAX_FD) are accepted */
     WB_MAX_VECTORS = 2048,          /* MSI-X */
     WB_MAX_DOORBELLS = 64,          /* eventfds of one conversation */
+    WB_MAX_LOGGED = 65535,          /* ranges of addresses whose writes are logged */
     WB_MAX_MAPS = 65535             /* max_dma_maps of the specification's default */
 };
 
@@ -88,6 +89,7 @@ enum wb_kind {
     WB_KIND_ATTACH, WB_KIND_DETACH,             /* a client came, went; value: errno of the end */
     WB_KIND_ERROR,                              /* a message was refused; offset: command, value: errno */
     WB_KIND_MMAP,                               /* a watch found a word of a mapped page changed (old, value) */
+    WB_KIND_STATE,                              /* value: enum wb_state */
     WB_KINDS
 };
 
@@ -124,6 +126,9 @@ typedef struct {
     uint8_t region;         /* enum wb_region_index; 255: none */
     uint8_t plane;          /* poke: WB_VALUE or WB_LATCH, whichever it stored into; others: 0 */
 } wb_record;
+
+/* What WB_KIND_STATE tells of. Below 256: the client's migration went to that state of the specification. */
+enum wb_state { WB_STATE_RESTORED = 256 };
 
 /* ---- upcalls ---- */
 
@@ -261,6 +266,48 @@ void wb_watch_free(wb_watch *watch);                        /* after wb_watch_ru
  */
 int wb_doorbell_open(wb_device *device, uint32_t region, uint64_t offset, uint32_t size, uint64_t value);
 
+/* ---- state.c: state as a value ---- */
+
+/* Finds the next page from *offset on that may hold anything but zeros: 1, and *offset is its start; 0: none. */
+int wb_state_next(wb_device *device, uint32_t region, uint64_t *offset);
+
+/* What of interrupts is the device's and not the client's; a bit a vector, 2048 of them. */
+typedef struct {
+    uint64_t sources[32];       /* that are up */
+    uint64_t pending[5][32];    /* by enum wb_irq_index */
+    uint64_t told[32];          /* MSI-X: the client wrote the vector's mask bit in the table */
+} wb_irq_state;
+
+void wb_state_get(wb_device *device, wb_irq_state *state);
+/* Puts it back, without an edge: lines and pending bits settle as after any other change. */
+void wb_state_set(wb_device *device, const wb_irq_state *state);
+
+enum wb_halt {
+    WB_HALT_RESTORE = 1,        /* values are being put back: no interrupts */
+    WB_HALT_STOP = 2,           /* the client stopped the device: no interrupts, and no DMA (-ESHUTDOWN) */
+    WB_HALT_CLIENT = 4          /* and its own DMA_MAP, DMA_UNMAP, SET_IRQS are refused (-EINVAL) */
+};
+
+/* Sets or ends halts; copies under way end before a stop. Interrupts come when the last halt has ended. */
+void wb_state_halt(wb_device *device, uint32_t halts, int on);
+
+/* ---- dirty.c: pages that DMA wrote ---- */
+
+typedef struct { uint64_t iova, size; } wb_dma_span;
+
+/*
+ * Logs the writes to `count` ranges, 0: to all memory, by pages of *page_size or more bytes (out: how many).
+ * -EINVAL: no power of two, or ranges that overlap or are none; -EBUSY: logging is on. Ends with the client.
+ */
+int wb_dirty_start(wb_device *device, uint64_t *page_size, const wb_dma_span *spans, uint32_t count);
+int wb_dirty_stop(wb_device *device);                       /* -EINVAL: was off */
+/*
+ * Fills a bitmap, a bit for each page_size bytes (a power of two) from iova on, and forgets what it tells.
+ * `words`: as many as that takes. -EINVAL also when not all of it is logged.
+ */
+int wb_dirty_report(wb_device *device, uint64_t iova, uint64_t length, uint64_t page_size, uint64_t *bitmap,
+                    uint64_t words);
+
 /* ---- log.c: the ring ---- */
 
 uint64_t wb_clock(void);                                    /* ns, as in wb_record.time */
@@ -359,15 +406,13 @@ int wb_dma_distrust(wb_device *device, uint64_t iova);
 
 /* ---- dmacopy.c: copies ---- */
 
-typedef struct { uint64_t iova, size; } wb_dma_span;
-
 enum wb_dma_limit { WB_MAX_SPANS = 16384 };
 
 /*
  * Copies between memory and the guest, across adjacent ranges. -EACCES: bus master is off;
- * -EHOSTDOWN: the function is in D1 to D3hot; -EFAULT: not mapped; -EPERM: range is read-only;
- * -EIO: its owner truncated the file; -EOPNOTSUPP: the file takes no writes (sealed, or opened to be
- * read). Nothing is copied unless the whole range is mapped.
+ * -EHOSTDOWN: the function is in D1 to D3hot; -ESHUTDOWN: the client stopped it; -EFAULT: not mapped;
+ * -EPERM: range is read-only; -EIO: its owner truncated the file; -EOPNOTSUPP: the file takes no writes
+ * (sealed, or opened to be read). Nothing is copied unless the whole range is mapped.
  *
  * Ranges that came without a file are read and written by DMA_READ and DMA_WRITE messages, 32 KiB
  * and 128 KiB at a time. -EDEADLK: the caller is the thread that would take the answers (a hook);
@@ -387,6 +432,8 @@ int wb_dma_scatter(wb_device *device, const wb_dma_span *spans, uint32_t count, 
 int wb_dma_peek(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size);
 /* The workbench changes the guest's memory: a record, but bus master and the range's flags do not matter. */
 int wb_dma_poke(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_t size, uint32_t origin);
+/* Would a copy of these bytes wait for the client's answers? 0 on the serving thread, where it is refused. */
+int wb_dma_waits(wb_device *device, uint64_t iova, uint64_t size);
 
 /* ---- peer.c: what the server asks of the client ---- */
 
@@ -401,6 +448,12 @@ void wb_gate_pause(wb_device *device, int on);              /* 1: the guest's ne
 void wb_gate_step(wb_device *device, uint32_t accesses);    /* lets so many pass while paused */
 int wb_gate_waiting(wb_device *device);                     /* 1: an access waits now */
 void wb_gate_abandon(wb_device *device, int on);            /* 1: guests are answered without hooks: we stop */
+/*
+ * Closes the gate, for a moment, beside whoever pauses, and waits for the access that has passed: -ETIMEDOUT
+ * (and it is open again) when that does not end. Does not wait in the serving thread, nor for 0 ms.
+ */
+int wb_gate_hold(wb_device *device, uint32_t timeout_ms);
+void wb_gate_release(wb_device *device);
 
 /* ---- turn.c: after the reply ---- */
 

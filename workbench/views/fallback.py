@@ -1,5 +1,6 @@
 """The static side of every view: HTML without a script and plain text, small enough for a saved notebook."""
 
+import base64
 from collections.abc import Mapping
 from html import escape
 from typing import Any
@@ -7,12 +8,15 @@ from typing import Any
 from ..device import Device
 from . import html
 from .machines import machine_of
+from .pictures import picture_from
+from .png import Picture, small_png
 
 __all__ = ["LARGEST", "static_html", "static_text"]
 
 LARGEST = 60_000  #: bytes of HTML, at most
 _LINES = 25  # of a console
 _BYTES = 256  # of a memory window
+NO_PIXELS = "<a picture without pixels>"
 
 
 def static_html(device: Device, kind: str, options: Mapping[str, Any]) -> str:
@@ -23,6 +27,8 @@ def static_html(device: Device, kind: str, options: Mapping[str, Any]) -> str:
         return _smallest(lambda rows: html.block_card(getattr(device, options["block"]), rows))
     if kind in ("log", "timeline"):
         return html.log_table(device.log)
+    if kind == "image":
+        return _image(device, str(options.get("source", "")), str(options.get("title", "")))
     return (
         f'<div class="wb">{html.STYLE}<pre class="s">{escape(static_text(device, kind, options))}</pre></div>'
     )
@@ -49,11 +55,34 @@ def static_text(device: Device, kind: str, options: Mapping[str, Any]) -> str:
         return repr(device.hooks)
     if kind == "memory":
         return _memory(device, options)
+    if kind == "image":
+        return _picture(device, str(options.get("source", "")))[1]
     if kind == "console":
         machine = machine_of(device)
         lines = machine.console.splitlines()[-_LINES:] if machine is not None else []
         return "\n".join(lines) or "<nothing on the console>"
     return html.device_text(device)
+
+
+def _picture(device: Device, name: str) -> tuple[Picture | None, str]:
+    """Return a picture and what to say of it; None when there is nothing to see."""
+    try:
+        picture = picture_from(device, name)
+    except Exception as error:  # of the user's function
+        return None, f"<no picture: {type(error).__name__}: {error}>"
+    height, width = picture.shape[:2]
+    return (picture, f"<picture of {width} × {height} pixels>") if picture.size else (None, NO_PIXELS)
+
+
+def _image(device: Device, name: str, title: str) -> str:
+    picture, said = _picture(device, name)
+    shown, about = "", f"{title or device.name}: {said.strip('<>')}"
+    if picture is not None:
+        data, every = small_png(picture, LARGEST * 2 // 3)  # Base64 makes three bytes four
+        about += f", every {every}th of them" if every > 1 else ""
+        source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+        shown = f'<img alt="{escape(about)}" style="max-width:100%" src="{source}">'
+    return f'<div class="wb">{html.STYLE}{shown}<div class="d">{escape(about)}</div></div>'
 
 
 def _memory(device: Device, options: Mapping[str, Any]) -> str:

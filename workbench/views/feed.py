@@ -6,7 +6,7 @@ all views of a device share one `Hub` (hub.py): one flusher thread, at most 20 f
 off-screen or its tab hidden, and less when the browser acknowledges late.
 
 Traits of the widget (synced once, small): ``kind`` ("panel", "registers", "memory", "irq", "log",
-"timeline", "hooks", "console"), ``options`` (dict: ``block`` "bar0", ``iova`` ..., as the Python call gave),
+"timeline", "hooks", "console", "image"), ``options`` (``block`` "bar0", ``iova`` ..., as the call gave),
 ``device_layout`` (dict below, "the layout"; a new one with a higher ``version`` after a class was swapped in;
 ipywidgets itself has a trait ``layout``).
 
@@ -18,7 +18,8 @@ ipywidgets itself has a trait ``layout``).
                     "doc": "...",
                     "fields": [{"name": "ENABLE", "lsb": 0, "width": 1, "mode": "rw", "doc": "...",
                                 "enum": {"0": "OFF", "1": "ON"}}]}],
-     "irqs": [{"index": 2, "name": "MSI-X", "count": 2048}]}      the kinds of interrupts; a row a vector
+     "irqs": [{"index": 2, "name": "MSI-X", "count": 2048}],      the kinds of interrupts; a row a vector
+     "image": b}                                                  whether the device has a method image()
 
 A register's number is its place in the layout's ``registers`` (array elements one by one). 64-bit numbers
 travel as hex strings in JSON, and as little-endian u64 in buffers: JavaScript numbers lose bits above 2**53.
@@ -60,6 +61,9 @@ its buffers by number: {"buffer": 0}. Only feeds that changed are in a frame. Fe
 ``hooks`` {}: {"rows": [{"key": "bar0.CTRL.on_write", "function": "switch", "cell": "In[4]", "revision": 3,
     "calls": n, "median_us": x, "max_us": x, "error": "of this revision", "enabled": b,
     "revisions": [1, 2, 3]}]}
+``image`` {"source": "" (the device's image()) | name}: {"width": n, "height": n, "error": "", "left": n,
+    "top": n, "buffer": i} a PNG of the rectangle that changed, at most 10 a second: the whole picture at
+    first and when its size is another; no buffer: no pixel changed.
 ``console`` {"from": characters already there}: {"from": n, "text": "...", "alive": b, "vm": "tcg, pid 12"}
 
 Actions: "poke" {"register": number, "field": name or null, "value": "0x.."}, "write" (as the guest, same

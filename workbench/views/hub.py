@@ -20,6 +20,7 @@ from .flusher import flusher
 from .history import History
 from .layout import layout_of
 from .machines import machine_of
+from .pictures import has_image
 from .seat import SILENT, UNHEARD, Seat, View
 from .table import RegisterTable
 
@@ -230,8 +231,8 @@ class Hub:
     def _describe(self, device: Device) -> None:
         """See to it that table and layout are of the device as it is described and served now."""
         server = device.server
-        described = (device.blocks, server.path if server is not None else "")
-        if self._described and self._described[0] is described[0] and self._described[1] == described[1]:
+        described = (device.blocks, server.path if server is not None else "", has_image(device))
+        if self._described and self._described[0] is described[0] and self._described[1:] == described[1:]:
             return
         if self._table.blocks is not device.blocks:
             self._table = RegisterTable(device)

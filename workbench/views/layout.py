@@ -7,6 +7,7 @@ from ..device import Device
 from ..interrupts import KINDS
 from ..qemuargs import qemu_arguments
 from ..registers import Field, Located
+from .pictures import has_image
 from .table import BlockTable, RegisterTable
 
 __all__ = ["layout_of"]
@@ -30,6 +31,7 @@ def layout_of(device: Device, table: RegisterTable, version: int) -> dict[str, A
         ],
         "registers": [_register(one, block.name) for block in table.tables for one in block.elements],
         "irqs": _interrupts(device),
+        "image": has_image(device),
     }
 
 

@@ -47,6 +47,7 @@ STYLES = {
     "detach": Style("detach", "P", "#7F7F7F", 0.0, 8.0),
     "error": Style("malformed message", "X", "#D62728", 0.0, 8.0),
     "mmap": Style("mapped memory", "D", "#F0E442", 0.0, 5.5),
+    "state": Style("state put back, or migration", "*", "#0072B2", 0.0, 11.0),
 }
 RING = "#D62728"
 OTHERS = "other registers"

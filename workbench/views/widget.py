@@ -29,21 +29,22 @@ __all__ = [
     "joined",
     "live",
     "mimebundle",
+    "running_cell",
     "shows_widgets",
 ]
 
 STATIC = Path(__file__).parent / "static"
 #: util.js first, panel.js last, the others by name.
 SCRIPTS = (
-    "util.js", "console.js", "edit.js", "header.js", "hooks.js", "irq.js", "link.js", "log.js", "marks.js",
-    "memory.js", "memory_row.js", "registers.js", "registers_row.js", "scale.js", "scroller.js",
+    "util.js", "console.js", "edit.js", "header.js", "hooks.js", "image.js", "irq.js", "link.js", "log.js",
+    "marks.js", "memory.js", "memory_row.js", "registers.js", "registers_row.js", "scale.js", "scroller.js",
     "terminal.js", "timeline.js", "timeline_canvas.js", "timeline_input.js", "panel.js",
 )  # fmt: skip
 STYLES = (
-    "style.css", "console.css", "hooks.css", "irq.css", "log.css", "timeline.css",
+    "style.css", "console.css", "hooks.css", "image.css", "irq.css", "log.css", "timeline.css",
 )  # fmt: skip
 WIDGET = "application/vnd.jupyter.widget-view+json"
-KINDS = ("panel", "registers", "memory", "irq", "log", "timeline", "hooks", "console")
+KINDS = ("panel", "registers", "memory", "irq", "log", "timeline", "hooks", "console", "image")
 
 
 def joined(names: tuple[str, ...]) -> str:
@@ -127,7 +128,7 @@ def live(device: Device, kind: str, **options: Any) -> LiveView | StaticView:
         return StaticView(device, kind, options)
     hub = hub_of(device)
     hub.subshells = _subshells()
-    key = (kind, json.dumps(options, sort_keys=True), _cell())
+    key = (kind, json.dumps(options, sort_keys=True), running_cell())
     view = hub.kept.get(key)
     if view is None or view.comm is None:
         view = LiveView(hub, kind, options)
@@ -149,14 +150,14 @@ def shows_widgets() -> bool:
     wanted = os.environ.get("WORKBENCH_VIEWS", "")
     if wanted in ("live", "static"):
         return wanted == "live" and _kernel() is not None
-    return bool(_cell())
+    return bool(running_cell())
 
 
 def _kernel() -> Any:
     return getattr(get_ipython(), "kernel", None)
 
 
-def _cell() -> str:
+def running_cell() -> str:
     """Return the id of the cell that runs, as the front end gave it; "" when it gave none."""
     kernel = _kernel()
     parent = kernel.get_parent() if kernel is not None else None

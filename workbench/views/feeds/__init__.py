@@ -9,6 +9,7 @@ from typing import Any
 
 from .console import ConsoleFeed
 from .hooks import HooksFeed
+from .image import ImageFeed
 from .irq import IrqFeed
 from .log import LogFeed
 from .memory import MemoryFeed
@@ -28,4 +29,5 @@ FEEDS: Mapping[str, Callable[[Mapping[str, Any]], Feed]] = {
     "timeline": TimelineFeed,
     "hooks": HooksFeed,
     "console": ConsoleFeed,
+    "image": ImageFeed,
 }

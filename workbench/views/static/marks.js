@@ -20,6 +20,7 @@ const recordMarks = (() => {
     ["detach", "detach", "✚", "bigplus", "#7F7F7F", 0, 4.6],
     ["error", "malformed message", "✖", "bigcross", "#D62728", 0, 4.6],
     ["mmap", "mapped memory", "◆", "diamond", "#F0E442", 0, 3.8],
+    ["state", "state put back, or migration", "★", "star", "#0072B2", 0, 6.0],
   ].map(([name, label, symbol, shape, colour, shift, size]) => ({ name, label, symbol, shape, colour, shift, size }));
   const RING = "#D62728";
   const UNKNOWN = { ...KINDS[8], name: "other", label: "other" };

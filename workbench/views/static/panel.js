@@ -3,10 +3,11 @@
  * missing is skipped. `kind` "panel" is the header and the tabs; of the tabs only the open one's feeds are wanted.
  */
 
-/** Name, title, view object. `typeof` keeps a missing file from being an error. */
+/** Name, title, view object, whether a device has it. `typeof` keeps a missing file from being an error. */
 const panelTable = [
   ["registers", "Registers", () => typeof registersView === "object" && registersView],
   ["memory", "Memory", () => typeof memoryView === "object" && memoryView],
+  ["image", "Screen", () => typeof imageView === "object" && imageView, (layout) => layout.image],
   ["irq", "Interrupts", () => typeof irqView === "object" && irqView],
   ["log", "Log", () => typeof logView === "object" && logView],
   ["timeline", "Timeline", () => typeof timelineView === "object" && timelineView],
@@ -62,6 +63,7 @@ class PanelShell {
     if (!layout || layout === this.layout) return;
     this.layout = layout;
     for (const { part } of this.mounted.values()) part.layout(layout);
+    this.tabs?.layout(layout);
     this.link.want();
   }
 
@@ -91,11 +93,24 @@ class PanelTabs {
   constructor(shell, views) {
     this.shell = shell;
     this.views = new Map(views.map(([name, , find]) => [name, find()]));
+    this.has = new Map(views.map(([name, , , has]) => [name, has ?? (() => true)]));
     this.tabs = new Map(views.map(([name, title]) => [name, this.#tab(name, title)]));
     this.strip = h("div", {
       class: "wb-tabs", role: "tablist", "aria-label": "Views of the device", onkeydown: (event) => this.#keyed(event),
     }, [...this.tabs.values()].map(({ tab }) => tab));
     this.panels = [...this.tabs.values()].map(({ panel }) => panel);
+    this.layout(shell.layout);
+  }
+
+  /** Show the tabs that the device has a use for. */
+  layout(layout) {
+    for (const [name, { tab }] of this.tabs) tab.hidden = !this.has.get(name)(layout);
+    if (this.tabs.get(this.shell.open[1])?.tab.hidden) this.open(this.names()[0]);
+  }
+
+  /** The names of the tabs that are shown. */
+  names() {
+    return [...this.tabs.keys()].filter((name) => !this.tabs.get(name).tab.hidden);
   }
 
   #tab(name, title) {
@@ -121,7 +136,7 @@ class PanelTabs {
   }
 
   #keyed(event) {
-    const names = [...this.tabs.keys()];
+    const names = this.names();
     const at = names.findIndex((name) => this.tabs.get(name).tab === event.target);
     const steps = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: names.length - 1 };
     const to = steps[event.key];
@@ -136,11 +151,12 @@ class PanelTabs {
 function panelWhole(shell) {
   const views = panelTable.filter(([, , find]) => find());
   const head = h("div", { class: "wb-header" });
-  const tabs = new PanelTabs(shell, views);
+  const tabs = (shell.tabs = new PanelTabs(shell, views));
   shell.root.append(head, shell.notice, tabs.strip, ...tabs.panels);
   shell.mount("header", headerView, head);
   const wanted = shell.options.tab ?? recall(`tab:${shell.layout.name}`, "registers");
-  if (views.length) tabs.open(tabs.tabs.has(wanted) ? wanted : views[0][0]);
+  const names = tabs.names();
+  if (names.length) tabs.open(names.includes(wanted) ? wanted : names[0]);
 }
 
 function panelAlone(shell, kind) {

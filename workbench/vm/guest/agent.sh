@@ -17,7 +17,9 @@ while read -r verb one two; do
 		echo "+"
 		;;
 	r)
-		(cd /root && exec setsid timeout -s KILL "$two" sh /run/command) </dev/null >/run/out 2>/run/err 3>&- &
+		# The shell is not the session's leader: else a terminal that it opens would be its own, and hang up with it.
+		(cd /root && exec setsid sh -c 'timeout -s KILL "$0" sh /run/command & wait $!' "$two") \
+			</dev/null >/run/out 2>/run/err 3>&- &
 		pid=$!
 		wait $pid
 		status=$?
