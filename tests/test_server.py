@@ -161,7 +161,8 @@ def test_an_interpreter_that_ends_removes_its_socket():
 
 
 @pytest.mark.slow
-def test_what_a_killed_process_left_is_removed_by_the_next_start(card):
+def test_what_a_killed_process_left_is_removed_by_the_next_start(card, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))  # any start removes it, that of another test too
     child = subprocess.Popen(
         [sys.executable, "-c", CODE.format(after="sys.stdin.read()")], stdin=-1, stdout=-1, text=True
     )
