@@ -9,12 +9,9 @@ Source: National Semiconductor PC16550D data sheet, section 8 (registers, interr
 
 import workbench as wb
 
-FIFO = 16  #: bytes
 TRIGGER = (1, 4, 8, 14)  #: bytes in the FIFO for a DATA interrupt, by FCR.TRIGGER
-CLOCK = 115200  #: baud at divisor 1
 CAUSES = {"LINE": 6, "DATA": 4, "TIMEOUT": 12, "SENT": 2, "MODEM": 0, "NONE": 1}
-#: The bit of IER that lets each cause through, the most urgent cause first.
-ENABLES = {"LINE": 4, "DATA": 1, "TIMEOUT": 1, "SENT": 2, "MODEM": 8}
+ENABLES = {"LINE": 4, "DATA": 1, "TIMEOUT": 1, "SENT": 2, "MODEM": 8}  #: bits of IER, most urgent first
 
 
 class Uart16550(wb.Device):
@@ -57,18 +54,29 @@ class Uart16550(wb.Device):
         self.due = {"SENT"}  # causes that happened and that the guest has not seen
         self.divisor_low, self.hidden = 12, 0  # 9600 baud; hidden: DLM or IER, whichever lies behind
 
+    def on_snapshot(self) -> tuple[list[int], list[str], int, int]:
+        """What no register holds."""
+        return list(self.fifo), sorted(self.due), self.divisor_low, self.hidden
+
+    def on_restore(self, state: tuple[list[int], list[str], int, int]) -> None:
+        """Put it back; registers and the interrupt line are back already."""
+        fifo, due, self.divisor_low, self.hidden = state
+        self.fifo, self.due = bytearray(fifo), set(due)
+
+    def on_takeover(self, older: "Uart16550") -> None:
+        """Go on with the chip that the guest knows."""
+        self.on_restore(older.on_snapshot())
+
     @property
     def baud(self) -> int:
-        """The speed that the guest has set, bits a second."""
+        """The speed that the guest has set, bits a second; a clock of 1.8432 MHz."""
         high = self.bar0.IER.value if self.bar0.LCR.DLAB else self.hidden
-        return CLOCK // max(high << 8 | self.divisor_low, 1)
-
-    # -- the line --
+        return 115200 // max(high << 8 | self.divisor_low, 1)
 
     @property
     def room(self) -> int:
         """How many bytes the FIFO still takes; without FIFOs it is a single byte."""
-        return (FIFO if self.bar0.FCR.ENABLE else 1) - len(self.fifo)
+        return (16 if self.bar0.FCR.ENABLE else 1) - len(self.fifo)
 
     def refill(self) -> None:
         """Let bytes in from ``rx`` as far as the guest wants them, and tell it."""
@@ -83,8 +91,6 @@ class Uart16550(wb.Device):
         else:
             self.bar0.LSR.OVERRUN.value = 1
             self.due.add("LINE")
-
-    # -- interrupts --
 
     def cause(self) -> str:
         """Return the most urgent cause that the guest has enabled; "NONE" if there is none."""
@@ -101,8 +107,6 @@ class Uart16550(wb.Device):
             self.bar0.LSR.DATA.value = waiting
         if wanted != self.irq.asserted:
             self.irq.assert_() if wanted else self.irq.deassert()
-
-    # -- what the guest touches --
 
     @bar0.THR.on_write
     def send(self, access: wb.Access) -> None:
@@ -160,9 +164,8 @@ class Uart16550(wb.Device):
     def switch_bank(self, access: wb.Access) -> None:
         """Exchange IER and the divisor's high byte when DLAB changes."""
         if (access.value ^ access.old) & 0x80:
-            shown = self.bar0.IER.value
-            self.bar0.IER.poke(self.hidden)
-            self.hidden = shown
+            shown, self.hidden = self.hidden, self.bar0.IER.value
+            self.bar0.IER.poke(shown)
 
     @bar0.MCR.on_write
     def control(self, access: wb.Access) -> None:

@@ -273,6 +273,19 @@ def test_an_array_outlives_the_device():
     assert list(words) == [5, 2, 3, 4]
 
 
+def test_a_newer_instance_takes_the_pages_over_and_the_older_one_maps_nothing(screen):
+    screen.serve()
+    screen.bar0.memory[0] = 7
+    before = len(os.listdir("/proc/self/fd"))
+    newer = Screen()
+    newer.bar0.memory[0] = 9  # its own, until it is served
+    newer.serve()
+    assert newer.bar0.memory[0] == 7
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
+    newer.close()
+
+
 def test_an_array_has_the_type_and_place_that_were_asked_for(screen):
     picture = screen.bar1.array(np.dtype("<u2"), 0x4000).reshape(32, 64)
     picture[1, 1] = 0xABCD

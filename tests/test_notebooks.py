@@ -154,6 +154,16 @@ SHOWN = {
         "dev.server.pause()": "DONE 1→0",
         "trace=True": "REGION_WRITE at=bar0+0x8",
     },
+    "04-interrupts-and-dma": {
+        "asked += 1": "3628800 after asking ",
+        "0x20, 0x80)\n    guest": "1 interrupt, cause 0x1 <INTx asserted ",
+        "guest.enable_msi()": "3 messages, MSI and the line is <INTx idle",
+        "guest.msix.mask(2)": "delivered masked masked | pending bits 0b100\nvector 1: 1 vector 2: 1 <MSI-X",
+        "0xFFF8": "rw messages without fd>\nb'across two kinds'\nb'written by the device'\n",
+        "0b111": "in the device: b'hello, device'\nand back: b'hello, device' 1 interrupt\n",
+        "0x0BAD0000": "0xbad0000: the guest has mapped no memory there",
+        "wb.VM(": "1 interrupt\nb'hello from here!'\n",
+    },
     "05-serial-port": {
         'b"hello': "'hello\\n'\n",
         "0123456789": "16 in the FIFO, 4 outside: 0123456789abcdefghij",
@@ -171,9 +181,10 @@ SHOWN = {
     },
 }
 SETTLE = """
-import threading
+import gc, threading
+gc.collect()
 for thread in threading.enumerate():
-    if "software" in thread.name or "blink" in thread.name:
+    if "software" in thread.name or "blink" in thread.name or thread.name.endswith(" time"):
         thread.join(10)
 """
 
@@ -207,6 +218,16 @@ def test_hooks_are_swapped_under_linux_own_driver() -> None:
         run_course("02-hot-swap", kernel, False)
         assert "qemu" in kernel.ask("print(dev.server.client)")
         kernel.ask("vm.close()")
+
+
+@pytest.mark.vm
+def test_a_program_in_linux_waits_for_an_interrupt_and_lets_the_edu_fetch_its_bytes() -> None:
+    with Kernel(ROOT / "notebooks/04-interrupts-and-dma.ipynb") as kernel:
+        outputs = kernel.run(kernel.code)
+        told = text(outputs[kernel.find("wb.VM(")])
+        assert "0x010000ED\n          1\n0x00375F00\n" in told
+        assert "b'hello from Linux'\n" in told
+        assert "IOVA 0x4000000, 16 bytes" in str(outputs[kernel.find('origin="device")[-6:]')])
 
 
 @pytest.mark.vm

@@ -312,6 +312,12 @@ class Device(DeviceTime):
         older.closed, older.server = True, None
         _live.discard(older)  # a cell's output may keep it; the class cell is not to hand it the core back
         self.server, server.device = server, self
+        for device in (older, self):  # one maps what is not its own any more, the other what never was
+            device._forget_memory()
+
+    def _forget_memory(self) -> None:
+        for region in self._regions.values():
+            region.forget_memory()
 
     def swap(self, cls: "type[Device]") -> None:
         """Become an instance of ``cls`` while the guest stays attached: registers, rules, hooks, methods.
@@ -409,8 +415,7 @@ class Device(DeviceTime):
         finally:
             if self._core.device is self:  # and no newer one has taken the core over
                 self._core.close()
-                for region in self._regions.values():
-                    region.forget_memory()
+                self._forget_memory()
 
     def __enter__(self) -> Self:
         return self

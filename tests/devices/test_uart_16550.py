@@ -288,6 +288,40 @@ def test_a_reset_empties_the_chip_and_leaves_what_waits_outside(uart, guest):
     assert len(uart.rx) == 4
 
 
+def in_the_middle(uart, port):
+    """Bring the chip into a state of which registers show a part only."""
+    port.write8(FCR, 1)
+    port.write8(MCR, RTS)
+    port.write8(IER, DATA)
+    uart.rx.write("abc")
+    port.write8(LCR, DLAB)
+    port.write16(DLL, 0x0203)
+
+
+def check_the_middle(uart, port):
+    assert port.read16(DLL) == 0x0203
+    port.write8(LCR, 0)
+    assert port.read8(IER) == DATA
+    assert port.read8(IIR) == 0xC4
+    assert uart.irq.asserted
+    assert drain(port) == b"abc"
+
+
+def test_a_snapshot_has_what_no_register_shows(uart, port, tmp_path):
+    in_the_middle(uart, port)
+    uart.snapshot().save(tmp_path / "uart")
+    uart.reset()
+    uart.restore(wb.Snapshot.load(tmp_path / "uart"))
+    check_the_middle(uart, port)
+
+
+def test_a_newer_device_goes_on_with_the_same_chip(uart, port):
+    in_the_middle(uart, port)
+    with Uart16550(strict=True) as newer:
+        newer.serve()
+        check_the_middle(newer, port)
+
+
 def test_looking_takes_nothing(uart, port):
     port.write8(MCR, RTS)
     uart.rx.write("x")
