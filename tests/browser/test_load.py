@@ -51,7 +51,7 @@ while history.next - history.missed < 3 * LIMIT:
 """
 TABS = ("Log", "Timeline", "Memory", "Interrupts", "Hooks", "Registers")
 STAY = 6  # seconds on each
-MINUTES = float(os.environ.get("WORKBENCH_MINUTES", "0.6"))  # 10 for the session of the plan, by hand
+MINUTES = float(os.environ.get("WORKBENCH_MINUTES", "0.6"))  # 10 for a long session, by hand
 MESSAGES = 30  # a second, at most
 TRIP = 150  # ms
 COST = 0.10
