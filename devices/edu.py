@@ -51,6 +51,13 @@ class Edu(wb.Device):
         """Answer with the complement."""
         self.bar0.LIVENESS.poke(self.bar0.LIVENESS.value ^ 0xFFFFFFFF)
 
+    def on_restore(self, state: object) -> None:
+        """Go on with what a snapshot has under way: timers are no part of it."""
+        if self.bar0.STATUS.COMPUTING:
+            self.after(self.delay, self.finish_factorial)
+        if self.bar0.DMA_COMMAND.START:
+            self.after(self.delay, self.transfer)
+
     # -- the factorial, computed while the guest does something else --
 
     @bar0.FACTORIAL.on_write

@@ -4,6 +4,7 @@
  * Prints a line for each size: bytes, then the speed of wb_dma_read and of wb_dma_write relative to
  * memcpy (1 is as fast), then ns of the three calls. The calls take turns, so that whatever else
  * the machine does meets all alike; each figure is the median of its rounds. Pin it to one processor.
+ * With -DPEER, dma_peer.c and a socket's path it times a peer's copies, too: ns of two calls more.
  */
 #include "wb_libc.h"
 #include "wb.h"
@@ -16,7 +17,14 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { GUEST = 64 << 20, ROUNDS = 301, WAYS = 3 };
+#ifdef PEER
+int peer_open(const char *path);
+void peer_copy(uint64_t at, void *to, const void *from, size_t size);
+enum { WAYS = 5 };
+#else
+enum { WAYS = 3 };
+#endif
+enum { GUEST = 64 << 20, ROUNDS = 301 };
 
 static wb_device *device;
 static uint8_t *guest, *own;
@@ -33,6 +41,10 @@ static void copy(int way, uint64_t at, size_t size)
 {
     if (way == 0)
         memcpy(own, guest + at, size);
+#ifdef PEER
+    else if (way > 2)
+        peer_copy(at, way == 3 ? own : NULL, own, size);
+#endif
     else if (way == 1 ? wb_dma_read(device, at, own, size, WB_DEVICE) : wb_dma_write(device, at, own, size, WB_DEVICE))
         abort();
     __asm__ volatile("" ::: "memory");
@@ -69,12 +81,14 @@ static void report(size_t size)
         }
     for (int way = 0; way < WAYS; way++)
         qsort(times[way], ROUNDS, sizeof times[way][0], compare);
-    printf("%zu %.3f %.3f %.0f %.0f %.0f\n", size, times[0][ROUNDS / 2] / times[1][ROUNDS / 2],
-           times[0][ROUNDS / 2] / times[2][ROUNDS / 2], times[0][ROUNDS / 2], times[1][ROUNDS / 2],
-           times[2][ROUNDS / 2]);
+    printf("%zu %.3f %.3f", size, times[0][ROUNDS / 2] / times[1][ROUNDS / 2],
+           times[0][ROUNDS / 2] / times[2][ROUNDS / 2]);
+    for (int way = 0; way < WAYS; way++)
+        printf(" %.0f", times[way][ROUNDS / 2]);
+    printf("\n");
 }
 
-int main(void)
+int main(int count, char **arguments)
 {
     wb_dma_range range = {.size = GUEST, .flags = WB_DMA_READABLE | WB_DMA_WRITABLE};
     int fd = memfd_create("guest", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -86,6 +100,12 @@ int main(void)
     guest = mmap(NULL, GUEST, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (guest == MAP_FAILED || wb_dma_map(device, &range, fd))
         return 1;
+#ifdef PEER
+    if (count != 2 || peer_open(arguments[1]))
+        return 1;
+#else
+    (void)count, (void)arguments;
+#endif
     memset(guest, 1, GUEST);
     memset(own, 2, 1 << 20);
     for (size_t size = 64; size <= 1 << 20; size *= 4)

@@ -97,6 +97,22 @@ def test_a_reset_ends_what_is_computed_and_copied(edu, guest):
     assert guest.bar0.read32(FACTORIAL) == 24
 
 
+def test_what_a_snapshot_has_under_way_goes_on_when_it_is_restored(edu, guest):
+    edu.delay = LONG
+    guest.memory[0:4] = b"copy"
+    for register, value in ((STATUS, 0x80), (FACTORIAL, 5)):
+        guest.bar0.write32(register, value)
+    for register, value in ((DESTINATION, BUFFER), (COUNT, 4), (COMMAND, START)):
+        guest.bar0.write64(register, value)
+    busy = edu.snapshot()
+    guest.reset()
+    edu.delay = 0
+    finished(edu, "DMA_COMMAND", lambda: edu.restore(busy))
+    assert guest.wait_irq() == 1
+    assert [guest.bar0.read32(at) for at in (FACTORIAL, STATUS, IRQ_STATUS)] == [120, 0x80, 1]
+    assert edu.bar0.memory[:4].tobytes() == b"copy"
+
+
 def test_the_line_is_up_until_every_cause_is_acknowledged(edu, guest):
     guest.bar0.write32(IRQ_RAISE, 0x30)
     assert guest.wait_irq() == 1

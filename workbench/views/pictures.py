@@ -21,7 +21,7 @@ _SHAPES = "(height, width, 3) of uint8, or (height, width) for grey, or (height,
 
 
 def as_picture(given: Any) -> Picture:
-    """Return a copy of what was given as (height, width, samples) of uint8; booleans are black and white.
+    """Return what was given, not copied, as (height, width, samples) of uint8; booleans are black and white.
 
     Raises ValueError that says why it is no picture.
     """
@@ -35,7 +35,7 @@ def as_picture(given: Any) -> Picture:
         raise ValueError(f"a picture of {array.shape[1]} × {array.shape[0]} pixels is too large to be shown")
     if array.dtype == np.bool_:
         return array * np.uint8(255)
-    return np.array(array)
+    return array
 
 
 def has_image(device: Device) -> bool:
