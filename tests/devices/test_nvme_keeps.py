@@ -278,6 +278,17 @@ def test_a_newer_device_goes_on_with_queues_and_disk(dev, driver, io):
         driver.guest.disconnect()
 
 
+def test_a_restored_controller_wants_a_reset_and_keeps_the_disk(dev, driver, io, caplog):
+    io.write(0, block(0, 1))
+    dev.restore(dev.snapshot())
+    assert driver.bar.read32(CSTS) == READY | FATAL
+    assert "its state was restored" in caplog.text
+    assert driver.enable(1).io[0].read(0, BLOCK) == block(0, 1)
+    driver.disable()
+    dev.restore(dev.snapshot())
+    assert driver.bar.read32(CSTS) == 0
+
+
 # -- what backs it --
 
 
