@@ -179,6 +179,15 @@ SHOWN = {
         "different ones": "48 rows of 128 letters, 8 different ones\n",
         "print(watch)": "stopped, 32 changes",
     },
+    "07-disk": {
+        "*dev.submissions": "EN=1 ",
+        "run(start(guest), 6, 1)": "status 0x0\n[b'Nvme', b'workbench', b'NVMe']\n",
+        "the disk itself": "status 0x0 b'written by a driver'\nstatus 0x0 b'changed by the disk itself'\n",
+        '"opcode", (0x7F,)': "block 0x80\nopcode 0x1\nmemory 0x4\n",
+        "for kind in Worn": "Worn block 63: 0x0 block 64: 0x281\nNvme block 63: 0x0 block 64: 0x0\n",
+        "work(vm)": "It was a dark and stormy night\n",
+        "at block": " b'It was a dark and stormy night'\n",
+    },
 }
 SETTLE = """
 import gc, threading
@@ -249,6 +258,18 @@ def test_linux_shows_its_console_on_the_screen_of_the_notebook() -> None:
             read = text(outputs[kernel.find("different ones")])
             assert 40 < int(read.split()[-3]) < 130, read  # and 6,144 if a row were a byte off
         kernel.ask("vm.close()")
+
+
+@pytest.mark.vm
+def test_a_file_that_linux_writes_to_the_disk_is_read_by_a_second_machine() -> None:
+    with Kernel(ROOT / "notebooks/07-disk.ipynb") as kernel:
+        for _ in range(2):
+            outputs = kernel.run(kernel.code)
+            check_shown("07-disk", kernel, outputs)
+            told = text(outputs[kernel.find("work(vm)")])
+            assert "1/0/0 default/read/poll queues" in told
+            assert "critical medium error, dev nvme0n1, sector 64" in told
+            assert "nvme0q1" in told
 
 
 def test_a_kernel_that_ends_leaves_no_socket(nowhere: dict[str, str]) -> None:
