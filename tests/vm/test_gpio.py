@@ -6,6 +6,7 @@ import pytest
 
 import workbench as wb
 from workbench.devices.gpio_pci_idio_16 import PciIdio16
+from workbench.vm.hotplug import aborts
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(240)]
 
@@ -153,3 +154,25 @@ def test_a_card_is_plugged_and_unplugged_while_the_guest_runs(card):
             vm.unplug(card)
         vm.plug(card)
         assert read_inputs(vm, 3) == ["0", "0", "0"]
+
+
+class Vectors(wb.Device):
+    """With MSI-X, which some QEMU do not let go of."""
+
+    id = wb.PciId(vendor=0x1234, device=0x0B1A)
+    irq = wb.Interrupts(msix=2)
+
+    class bar0(wb.Bar, size=0x4000):
+        CTRL = wb.Register(0x00)
+
+
+def test_unplugging_what_this_qemu_would_abort_on_is_refused():
+    with Vectors() as device, wb.VM(accel="tcg") as vm:
+        vm.plug(device)
+        if not aborts(vm.qmp("query-version")):
+            vm.unplug(device)
+            return
+        with pytest.raises(wb.StateError, match=r"Vectors cannot be unplugged: QEMU .* aborts"):
+            vm.unplug(device)
+        assert "[1234:0b1a]" in vm.run("lspci -nn", check=True).stdout
+        assert vm.devices == (device,)

@@ -16,6 +16,7 @@ class Servable(Protocol):
     """What a VM needs of a device."""
 
     name: str
+    irq: Any  #: its interrupts; what it has of which kind is ``irq.description.counts()``
 
     def serve(self) -> Any:
         """Start to serve and return the server; nothing happens if it is served already."""

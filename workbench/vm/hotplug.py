@@ -4,7 +4,7 @@ QEMU is told through QMP (``device_add``, ``device_del``). A plug is done when t
 device, an unplug when QEMU has hung up: the guest's driver let go before.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..errors import StateError, VmError
@@ -13,6 +13,9 @@ from .slots import Slots
 
 __all__ = ["HotPlug"]
 
+#: The newest QEMU that was seen to abort when a device with MSI-X is unplugged; older ones do too.
+ABORTS = (11, 1, 3)
+MSIX = 2  #: vfio IRQ index
 #: Seconds for the guest's shell beyond those it waits for the device.
 GRACE = 15.0
 
@@ -58,9 +61,23 @@ class HotPlug:
         """Unplug a device and empty its slot. Raises as `VM.unplug`."""
         (old,) = devices_of((device,))
         number = self._slots.find(old)
+        if old.irq.description.counts()[MSIX] and (reason := aborts(self._machine.qmp("query-version"))):
+            raise StateError(f"{old.name} cannot be unplugged: {reason}")
         self._machine.qmp("device_del", id=f"wb-device{number}")
         try:
             old.serve().wait_listening(timeout)
         except StateError as error:
             raise VmError(f"the guest did not let go of {old.name} within {timeout:g} s") from error
         self._slots.leave(number)
+
+
+def aborts(version: Mapping[str, Any]) -> str:
+    """Say why a QEMU, by its ``query-version``, would abort when MSI-X is unplugged; "" if it would not."""
+    numbers = tuple(version["qemu"][part] for part in ("major", "minor", "micro"))
+    if numbers > ABORTS:
+        return ""
+    said = ".".join(map(str, numbers))
+    return (
+        f"QEMU {said} aborts when a vfio-user device with MSI-X is unplugged, and the guest would be gone; "
+        "use MSI or INTx for a device that comes and goes, or end the VM"
+    )

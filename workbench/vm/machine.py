@@ -243,8 +243,8 @@ class VM:
     def unplug(self, device: object, timeout: float = 30) -> None:
         """Unplug a device; its driver in the guest lets go first. The device goes on listening.
 
-        Raises `StateError` when it is not plugged in, `VmError` when the guest does not let it go within
-        ``timeout`` seconds.
+        Raises `StateError` when it is not plugged in, or has MSI-X and this QEMU would abort; `VmError` when
+        the guest does not let it go within ``timeout`` seconds.
         """
         self._need()
         HotPlug(self, self._slots, _machines).unplug(device, timeout)
