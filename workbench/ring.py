@@ -6,7 +6,7 @@ commands or buffers, the device fills another one with what became of them.
 
 import struct
 
-from .dma import DmaMemory
+from .dma import IOVA_SIZE, DmaMemory
 from .errors import StateError
 
 __all__ = ["Ring"]
@@ -19,15 +19,16 @@ class Ring:
     with ``put()`` and hears how far it is ``emptied()``. ``head`` is the entry taken next, ``tail`` the one
     filled next; one entry stays free, so that full and empty differ. ``laps``: how often the filling side
     went round, for rings whose entries say by a bit in which lap they were written. ``len(ring)`` is how
-    many entries wait. Raises ValueError for fewer than 2 entries or addresses beyond 64 bits.
+    many entries wait. A ring at the end of the 64 bits of addresses goes on at 0: no guest can make it fail.
+    Raises ValueError for fewer than 2 entries or an address of more than 64 bits.
     """
 
     def __init__(self, dma: DmaMemory, iova: int, entry: str, count: int) -> None:
         self._dma, self._entry = dma, struct.Struct(entry)
         if count < 2:
             raise ValueError(f"a ring has at least 2 entries, not {count}")
-        if not 0 <= iova <= (1 << 64) - count * self._entry.size:
-            raise ValueError(f"{count} entries at {iova:#x} are beyond the 64 bits of an I/O address")
+        if not 0 <= iova < IOVA_SIZE:
+            raise ValueError(f"an IOVA has 64 bits: {iova:#x}")
         self.iova, self.count = iova, count
         self.head = self.tail = self.laps = 0
 
@@ -69,7 +70,7 @@ class Ring:
         """
         if not len(self):
             raise IndexError("the ring is empty")
-        data = self._dma.read(self.iova + self.head * self._entry.size, self._entry.size)
+        data = self._dma.read(self._at(self.head), self._entry.size)
         self.head = (self.head + 1) % self.count
         return self._entry.unpack(data)
 
@@ -80,9 +81,12 @@ class Ring:
         """
         if not self.room:
             raise StateError(f"{self} is full")
-        self._dma.write(self.iova + self.tail * self._entry.size, self._entry.pack(*numbers))
+        self._dma.write(self._at(self.tail), self._entry.pack(*numbers))
         self.tail = (self.tail + 1) % self.count
         self.laps += not self.tail
+
+    def _at(self, entry: int) -> int:
+        return (self.iova + entry * self._entry.size) % IOVA_SIZE
 
     def __repr__(self) -> str:
         waiting = f"{len(self)} of {self.count} entries wait"

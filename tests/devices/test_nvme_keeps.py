@@ -130,6 +130,40 @@ def test_queues_in_memory_that_is_not_there_are_fatal_until_the_next_reset(dev, 
     assert driver.enable(1).io[0].do(FLUSH).status == 0
 
 
+def test_queues_at_the_end_of_all_addresses_are_as_good_as_none(dev, driver, io):
+    assert driver.admin.do(5, 0, ((1 << 64) - PAGE, 0), 1023 << 16 | 2, 3).status == 0
+    driver.bar.write32(CC, 0)
+    driver.bar.write64(0x28, (1 << 64) - PAGE)
+    driver.bar.write32(0x24, 0xFFF0FFF)
+    driver.bar.write32(CC, 0x00460001)
+    assert driver.bar.read32(CSTS) == READY
+    since = dev.log.total
+    driver.bell(0, False, 1)
+    dev.log.wait(register="CSTS", kind="poke", since=since, timeout=5)
+    assert driver.bar.read32(CSTS) == READY | FATAL
+    assert driver.enable(1).io[0].do(FLUSH).status == 0
+
+
+def test_a_reset_in_the_middle_of_a_command_leaves_no_completion_behind(dev, driver, io, monkeypatch):
+    written, original = threading.Event(), dev.disk.write
+
+    def write(offset: int, data: bytes) -> None:
+        original(offset, data)
+        dev.bar0.CC.write(0)
+        written.set()
+
+    monkeypatch.setattr(dev.disk, "write", write)
+    io.put(WRITE, 1, (DATA, 0), *place(0, BLOCK))
+    io.put(FLUSH)
+    io.ring()
+    assert written.wait(5)
+    driver.bar.read32(CSTS)
+    with dev.hooks.here():  # the burst is over
+        assert io.look() is None
+    monkeypatch.undo()
+    assert driver.enable(1).io[0].do(FLUSH).status == 0
+
+
 def test_without_bus_mastering_the_controller_gives_up_and_says_so(dev, driver, io, caplog):
     driver.guest.enable(bus_master=False)
     since = dev.log.total
