@@ -202,9 +202,10 @@ class Notebook:
         page = page or self.page
         page.goto(self.lab.url + self.lab.page.format(workspace=f"t{id(page):x}", name=self.name))
         page.wait_for_function("window.wb?.panel()?.content?.widgets?.length", timeout=30_000)
-        page.evaluate("async () => { await wb.panel().context.ready; await wb.panel().revealed; }")
+        # States, not promises: JupyterLab may put another panel in a panel's place while it starts.
+        page.wait_for_function("wb.panel()?.context?.isReady && wb.panel().isRevealed", timeout=30_000)
         if kernel:
-            page.evaluate("async () => await wb.panel().sessionContext.ready")
+            page.wait_for_function("wb.panel()?.sessionContext?.isReady", timeout=30_000)
             page.wait_for_function("wb.kernel()?.connectionStatus === 'connected'", timeout=30_000)
             page.wait_for_function("['idle', 'busy'].includes(wb.kernel()?.status)", timeout=30_000)
             page.evaluate("wb.watch()")

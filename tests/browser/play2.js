@@ -17,7 +17,7 @@ class PlayedTrace extends PlayedKernel {
     this.lines = [
       { index: 0, vector: 0, name: "INTx", armed: true, enabled: true, masked: false, asserted: false, pending: false, count: 1234, last: 8.25e9 },
       ...Array.from({ length: 3 }, (_, n) => ({
-        index: 2, vector: n, name: `MSI-X ${n}`, armed: n < 2, enabled: n < 2, masked: n === 1, asserted: false, pending: n === 1, count: n * 7, last: n ? 5e9 : 0,
+        index: 2, vector: n, name: `MSI-X[${n}]`, armed: n < 2, enabled: n < 2, masked: n === 1, asserted: false, pending: n === 1, count: n * 7, last: n ? 5e9 : 0,
       })),
     ];
     this.image = { json: { width: 0, height: 0, error: "" }, data: null };

@@ -45,7 +45,7 @@ def test_two_thousand_vectors_scroll(opened: Shower) -> None:
     page = opened("irq")
     page.evaluate("""() => {
         const one = played.lines[1];
-        played.lines = Array.from({length: 2048}, (_, n) => ({...one, vector: n, name: `MSI-X ${n}`}));
+        played.lines = Array.from({length: 2048}, (_, n) => ({...one, vector: n, name: `MSI-X[${n}]`}));
         played.flush([]);
     }""")
     grid = page.get_by_role("grid", name="Interrupt lines")
