@@ -58,6 +58,7 @@ def test_the_newest_rows_are_shown_live(opened: Shower) -> None:
 
 def test_dropped_records_are_counted_while_paused_too(opened: Shower) -> None:
     page = opened("log")
+    expect(page.get_by_role("grid", name="Access log")).to_contain_text(newest_ms(page))
     page.get_by_role("button", name="Pause").click()
     page.wait_for_function("played.feeds.log.paused")
     before = page.locator(".wb-log .wb-scroll-space").inner_text()
