@@ -40,7 +40,7 @@ def test_public_classes_document_their_public_methods() -> None:
 
 
 def test_nothing_else_is_exported() -> None:
-    public = {n for n, v in vars(wb).items() if not n.startswith("_") and not inspect.ismodule(v)}
+    public = {n for n in dir(wb) if not n.startswith("_") and not inspect.ismodule(getattr(wb, n))}
     assert public == set(wb.__all__)
 
 
