@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from workbench import Client
 
+SIZE = 4 << 20  #: bytes of the disk
 PAGE, BLOCK = 4096, 512
 CAP, VS, CC, CSTS, AQA, ASQ, ACQ = 0x00, 0x08, 0x14, 0x1C, 0x24, 0x28, 0x30
 ENABLED = 0x00460001  # CC: entries of 64 and 16 bytes, EN

@@ -260,7 +260,10 @@ def test_a_snapshot_is_never_taken_in_the_middle_of_an_access():
         thread = threading.Thread(target=drive, args=(guest,))
         thread.start()
         try:
-            taken = [device.snapshot() for _ in range(60)]
+            taken = []
+            for _ in range(60):
+                device.log.wait(kind="write")  # the guest has its turn
+                taken.append(device.snapshot())
         finally:
             over.set()
             thread.join(WAIT)

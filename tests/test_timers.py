@@ -296,6 +296,41 @@ def test_a_swapped_class_brings_its_own_method_to_a_pending_timer():
         assert len(device.hooks.failures) == 0
 
 
+def test_a_timer_that_runs_while_it_is_taken_over_comes_again():
+    entered, leave, ticks = threading.Event(), threading.Event(), Seen()
+
+    def tick():
+        entered.set()
+        leave.wait(WAIT)
+        ticks()
+
+    with Clock("same") as older:
+        older.serve()
+        newer = Clock("same")
+        own = newer._core.timers
+        newer.every(ms=1, run=tick)
+        assert entered.wait(WAIT)
+        newer.serve()  # takes the older one's core over, its own timers go along
+        assert newer._core.timers is not own
+        leave.set()
+        assert ticks.wait(3)
+        newer.close()
+
+
+def test_what_is_put_back_where_all_was_taken_over_waits_there():
+    with Clock("same") as older:
+        older.serve()
+        newer, seen = Clock("same"), Seen()
+        own, timer = newer._core.timers, newer.every(ms=5, run=seen)
+        assert seen.wait()
+        newer.serve()
+        timer.cancel()
+        timer.active, timer.due = True, 0
+        assert own.put(timer)  # as the thread does that has just run it
+        assert seen.wait(len(seen.calls) + 2)
+        newer.close()
+
+
 def test_a_new_instance_takes_pending_timers_over_and_replaces_its_own():
     class Ticking(Clock):
         def __init__(self, *args):

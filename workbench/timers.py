@@ -98,6 +98,7 @@ class Timers:
         self._taken: Timer | None = None  # by the thread: about to run, or running
         self._thread: threading.Thread | None = None
         self._closed = False
+        self._successor: Timers | None = None  # who took over what was here
         self._held = False
 
     def __iter__(self) -> Iterator[Timer]:
@@ -128,13 +129,14 @@ class Timers:
     def put(self, timer: Timer) -> bool:
         """Let a timer wait, unless it was cancelled; False when the device is closed."""
         with self._changed:
-            if self._closed:
-                return False
-            if timer.active:
-                self._start()
-                insort(self._waiting, timer)
-                self._changed.notify_all()
-        return True
+            if not self._closed:
+                if timer.active:
+                    self._start()
+                    insort(self._waiting, timer)
+                    self._changed.notify_all()
+                return True
+        # One that ran while the others were taken over comes again there.
+        return self._successor is not None and self._successor.put(timer)
 
     def forget(self, timer: Timer) -> None:
         """Cancel one timer."""
@@ -160,7 +162,7 @@ class Timers:
 
     def take(self, other: "Timers") -> None:
         """Take over what waits at another device's timers; one of the same name replaces its forerunner."""
-        running, waiting = other.let_go()
+        running, waiting = other.let_go(self)
         mine = [*running, *waiting]
         names = {timer.name for timer in mine}
         for timer in self:
@@ -171,9 +173,10 @@ class Timers:
         for timer in waiting:
             self.put(timer)
 
-    def let_go(self) -> tuple[list[Timer], list[Timer]]:
+    def let_go(self, successor: "Timers | None" = None) -> tuple[list[Timer], list[Timer]]:
         """End the thread; return what it runs now and what waits, not cancelled."""
         with self._changed:
+            self._successor = successor or self._successor
             running = [self._taken] if self._taken else []
             waiting = self._waiting
             self._waiting = []

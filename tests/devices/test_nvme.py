@@ -2,7 +2,6 @@
 
 import random
 import struct
-from collections.abc import Iterator
 
 import pytest
 from nvme_kit import (
@@ -33,6 +32,7 @@ from nvme_kit import (
     READY,
     SET,
     SHUT_DOWN,
+    SIZE,
     VS,
     WRITE,
     WRITE_ZEROES,
@@ -44,30 +44,7 @@ from nvme_kit import (
 import workbench as wb
 from workbench.devices.nvme import Nvme
 
-SIZE = 4 << 20
 NOWHERE = 1 << 40  # no memory of the guest
-
-
-@pytest.fixture
-def dev() -> Iterator[Nvme]:
-    with Nvme(size=SIZE, strict=True) as device:
-        yield device
-
-
-@pytest.fixture
-def guest(dev: Nvme) -> Iterator[wb.Client]:
-    with dev.connect() as guest:
-        yield guest
-
-
-@pytest.fixture
-def driver(guest: wb.Client) -> Driver:
-    return Driver(guest).enable(1)
-
-
-@pytest.fixture
-def io(driver: Driver) -> Queue:
-    return driver.io[0]
 
 
 def content(size: int, seed: int = 1) -> bytes:

@@ -8,7 +8,6 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,32 +29,7 @@ from nvme_kit import (
     place,
 )
 
-import workbench as wb
 from workbench.devices.nvme import Nvme
-
-SIZE = 4 << 20
-
-
-@pytest.fixture
-def dev() -> Iterator[Nvme]:
-    with Nvme(size=SIZE, strict=True) as device:
-        yield device
-
-
-@pytest.fixture
-def guest(dev: Nvme) -> Iterator[wb.Client]:
-    with dev.connect() as guest:
-        yield guest
-
-
-@pytest.fixture
-def driver(guest: wb.Client) -> Driver:
-    return Driver(guest).enable(1)
-
-
-@pytest.fixture
-def io(driver: Driver) -> Queue:
-    return driver.io[0]
 
 
 def block(number: int, turn: int) -> bytes:
