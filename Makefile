@@ -26,14 +26,20 @@ lab: setup
 	$(BIN)/jupyter lab --ServerApp.root_dir=. $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
 
 # The quick tests first: who breaks one need not wait for the machines. What measures speed comes last, alone.
+# What failed is run once more, with nothing beside it: a machine that was busy is no defect, and both runs are shown.
+define run
+	$(PYTEST) $(2) -m "$(1)" $(TEST_ARGS) || \
+	{ echo "== once more, alone: what failed =="; $(PYTEST) -m "$(1)" --last-failed --last-failed-no-failures=none $(TEST_ARGS); }
+endef
+
 test: setup
-	$(PYTEST) $(BESIDE) -m "not slow and not vm and not browser and not alone" $(TEST_ARGS)
-	$(PYTEST) $(BESIDE) -m "slow and not vm and not browser and not alone" $(TEST_ARGS)
+	$(call run,not slow and not vm and not browser and not alone,$(BESIDE))
+	$(call run,slow and not vm and not browser and not alone,$(BESIDE))
 	-$(BIN)/workbench fetch
-	$(PYTEST) $(BESIDE) -m "vm and not browser and not alone" $(TEST_ARGS)
+	$(call run,vm and not browser and not alone,$(BESIDE))
 	-$(BIN)/python tests/browser/chromium.py
-	$(PYTEST) $(BESIDE) -m "browser and not alone" $(TEST_ARGS)
-	$(PYTEST) -m alone $(TEST_ARGS)
+	$(call run,browser and not alone,$(BESIDE))
+	$(call run,alone)
 
 demo: setup
 	$(BIN)/workbench demo
