@@ -192,7 +192,8 @@ def test_serve_says_what_is_wrong_with_the_file(
 
 @contextlib.contextmanager
 def served(path: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], wb.Client]]:
-    command = [sys.executable, "-u", "-m", "workbench.cli", "serve", str(path)]
+    # Without -u: Python's unbuffered text output loses the rest of a write that a signal cuts short.
+    command = [sys.executable, "-m", "workbench.cli", "serve", str(path)]
     command += ["--socket", str(path.parent / "s"), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
