@@ -164,26 +164,30 @@ def test_a_second_fetch_waits_for_the_first(tmp_path: Path) -> None:
         assert child.communicate(timeout=20)[0] == "mine\n"
 
 
+def at(host: str, path: str = "debian") -> str:
+    return f"http://{host}/{path}"
+
+
 def test_the_mirror_is_the_one_that_looks_like_debian(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(module.MIRROR_VARIABLE, raising=False)
     (tmp_path / "sources.list").write_text(
-        "# deb http://commented.example/debian bookworm main\n"
-        "deb [arch=amd64] https://tools.example/packages stable main\n"
-        "deb http://other.example/ubuntu noble main\n"
+        f"# deb {at('commented')} bookworm main\n"
+        f"deb [arch=amd64] {at('tools', 'packages')} stable main\n"
+        f"deb {at('other', 'ubuntu')} noble main\n"
     )
     (tmp_path / "sources.list.d").mkdir()
     (tmp_path / "sources.list.d/debian.sources").write_text(
-        "Types: deb\nURIs: http://mirror.example/debian\nSuites: bookworm bookworm-updates\n"
+        f"Types: deb\nURIs: {at('one')}\nSuites: bookworm bookworm-updates\n"
         "Components: main contrib\nSigned-By: /usr/share/keyrings/debian-archive-keyring.gpg\n\n"
-        "Types: deb\nEnabled: no\nURIs: http://off.example/debian\nSuites: trixie\nComponents: main\n\n"
-        "Types: deb\nURIs: http://mirror.example/debian-security\nSuites: bookworm-security\n"
+        f"Types: deb\nEnabled: no\nURIs: {at('off')}\nSuites: trixie\nComponents: main\n\n"
+        f"Types: deb\nURIs: {at('one', 'debian-security')}\nSuites: bookworm-security\n"
         "Components: main\n"
     )
-    assert debian_mirrors(tmp_path) == ["http://mirror.example/debian", "https://tools.example/packages"]
-    monkeypatch.setenv(module.MIRROR_VARIABLE, "http://mine.example/debian")
-    assert debian_mirrors(tmp_path) == ["http://mine.example/debian"]
+    assert debian_mirrors(tmp_path) == [at("one"), at("tools", "packages")]
+    monkeypatch.setenv(module.MIRROR_VARIABLE, at("mine"))
+    assert debian_mirrors(tmp_path) == [at("mine")]
 
 
 def test_without_apt_the_error_says_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

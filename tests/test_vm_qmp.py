@@ -5,8 +5,6 @@ import pytest
 from workbench import VmError
 from workbench.vm.qmp import Qmp
 
-pytest.importorskip("qemu.qmp")  # an extra
-
 
 def test_a_qemu_that_hangs_up_is_a_vm_error_and_leaves_no_thread() -> None:
     near, far = socket.socketpair()

@@ -35,13 +35,13 @@ def vm(edu: Edu) -> Iterator[wb.VM]:
         place = vm.run(f"lspci -v {CARD}", check=True).stdout
         start = re.search(r"BAR 0: Memory at (\w+) .*size=1M", place)
         assert start is not None
-        vm.run(f"echo 'r() {{ devmem $((0x{start[1]} + $1)) ${{3:-32}} $2; }}' > /root/edu", check=True)
+        vm.run(f"echo 'r() {{ devmem $((0x{start[1]} + $1)) ${{3:-32}} $2; }}' > /tmp/edu", check=True)
         yield vm
 
 
 def driver(vm: wb.VM, commands: str) -> list[str]:
     """Run what a driver does; ``r OFFSET [VALUE [WIDTH]]`` is a register. Returns the lines it printed."""
-    return vm.run(f". /root/edu; {commands}", check=True).stdout.split("\n")[:-1]
+    return vm.run(f". /tmp/edu; {commands}", check=True).stdout.split("\n")[:-1]
 
 
 def test_linux_finds_it_and_uio_takes_it(edu, vm):
