@@ -153,6 +153,8 @@ void wb_log_add_locked(wb_device *device, wb_record *record);
 /* Drops the lock now and then. power_cycle: sticky bits too. */
 void wb_region_reset_locked(wb_device *device, struct wb_region *region, int power_cycle);
 void wb_region_free(struct wb_region *region);
+
+/* access.c */
 int wb_region_signal(wb_device *device, const struct wb_doorbell *doorbell);    /* the write it stands for */
 
 /* share.c: the VALUE plane of a region that has shared pages, which others write meanwhile */

@@ -199,7 +199,7 @@ void wb_device_reset(wb_device *device, uint32_t kind);     /* planes to reset v
  */
 int wb_function_add(wb_device *device, uint32_t pmcsr, uint32_t device_control);
 
-/* ---- region.c: bytes and rules ---- */
+/* ---- region.c, access.c: bytes and rules ---- */
 
 /* Once per index, before serving. Untouched pages of a large region cost no memory. */
 int wb_region_add(wb_device *device, uint32_t region, uint64_t size, uint32_t flags);
