@@ -223,8 +223,13 @@ int wb_peer_check_locked(wb_device *device);    /* -EDEADLK for the serving thre
 /* DMA_READ or DMA_WRITE of far memory, `to` or `from` being our side and the other NULL. */
 int wb_peer_copy(wb_device *device, uint64_t iova, uint8_t *to, const uint8_t *from, uint64_t size);
 
-/* server.c: one whole message; `deadline` (wb_clock(), 0: none) is for a client that takes no bytes. */
+/* wire.c; a `deadline` is wb_clock(), 0: none, and gives -ETIMEDOUT */
+int wb_wire_wait(int socket, short events, uint64_t deadline);     /* until poll() has news of it */
+/* One whole message; the deadline is for a client that takes no bytes. */
 int wb_send(int socket, struct msghdr *message, uint64_t deadline);
+int wb_wire_send(int socket, uint8_t *bytes, uint32_t size, const int *fds, uint32_t nfds);    /* WB_MAX_FDS */
+/* Bytes, 0 at the end, or a negative errno. Adds descriptors to `fds`, room for 2 * WB_SCM_MAX, owned then. */
+ssize_t wb_wire_receive(int socket, uint8_t *bytes, uint32_t room, int *fds, uint32_t *nfds);
 
 static inline void wb_lock(wb_device *device)
 {

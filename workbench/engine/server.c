@@ -1,5 +1,5 @@
 /*
- * server.c - the loop: bytes of the socket to messages, and replies back.
+ * server.c - the loop: bytes that came (wire.c) to messages, and replies back.
  *
  * One recvmsg takes what is there, every complete message in it is served in order, and each reply
  * is one sendmsg. Nothing else is called on that path. Only while the client has registered an
@@ -12,7 +12,6 @@
 #include "internal.h"
 
 #include <poll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 enum { TYPE = 0xf, REPLY = 1, NO_REPLY = 0x10, ERROR = 0x20 };
@@ -52,78 +51,7 @@ static void trace(wb_device *device, int from_server, const uint8_t *bytes, uint
         device->upcalls.trace(device->upcalls.context, from_server, bytes, size, nfds);
 }
 
-/* ---- sending ---- */
-
-/* Waits for the socket: 0, -errno, or -ETIMEDOUT when wb_clock() has passed a deadline other than 0. */
-static int wait_for(int socket, short events, uint64_t deadline)
-{
-    struct pollfd ready = {.fd = socket, .events = events};
-    uint64_t now = deadline ? wb_clock() : 0;
-
-    if (now > deadline)
-        return -ETIMEDOUT;
-    if (poll(&ready, 1, deadline ? (int)((deadline - now) / 1000000 + 1) : -1) < 0 && errno != EINTR)
-        return -errno;
-    return 0;
-}
-
-static void attach_fds(struct msghdr *message, uint8_t *control, const int *fds, uint32_t nfds)
-{
-    struct cmsghdr *header;
-
-    memset(control, 0, CMSG_SPACE(nfds * sizeof *fds));
-    message->msg_control = control;
-    message->msg_controllen = CMSG_SPACE(nfds * sizeof *fds);
-    header = CMSG_FIRSTHDR(message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(nfds * sizeof *fds);
-    memcpy(CMSG_DATA(header), fds, nfds * sizeof *fds);
-}
-
-/* Moves the parts behind the first n bytes; returns how many bytes are left. */
-static size_t advance(struct msghdr *message, size_t n)
-{
-    size_t left = 0;
-
-    for (size_t i = 0; i < message->msg_iovlen; i++) {
-        struct iovec *part = &message->msg_iov[i];
-        size_t gone = n < part->iov_len ? n : part->iov_len;
-
-        part->iov_base = (uint8_t *)part->iov_base + gone;
-        part->iov_len -= gone;
-        n -= gone;
-        left += part->iov_len;
-    }
-    return left;
-}
-
-int wb_send(int socket, struct msghdr *message, uint64_t deadline)
-{
-    int result, begun = 0;
-
-    for (size_t left = 1; left;) {
-        ssize_t n = sendmsg(socket, message, MSG_NOSIGNAL | (deadline ? MSG_DONTWAIT : 0));
-
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            result = wait_for(socket, POLLOUT, deadline);
-            if (result == -ETIMEDOUT && begun)
-                shutdown(socket, SHUT_RDWR);    /* half a message is on its way: nothing can follow it */
-            if (result)
-                return result;
-            continue;
-        }
-        if (n < 0)
-            return -errno;
-        begun = 1;
-        left = advance(message, (size_t)n);
-        message->msg_control = NULL;            /* the fds went with the first byte */
-        message->msg_controllen = 0;
-    }
-    return 0;
-}
+/* ---- replies ---- */
 
 /* The payload lies behind the header's place in device->out already. */
 static int reply(struct conversation *talk, const struct header *to, uint32_t size, const int *fds,
@@ -134,20 +62,14 @@ static int reply(struct conversation *talk, const struct header *to, uint32_t si
         .id = to->id, .command = to->command, .size = WB_HEADER + size,
         .flags = error ? REPLY | ERROR : REPLY, .error = (uint32_t)error,
     };
-
-    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(WB_MAX_FDS * sizeof *fds)];
-    struct iovec whole = {device->out, header.size};
-    struct msghdr message = {.msg_iov = &whole, .msg_iovlen = 1};
     int result;
 
     if (to->flags & NO_REPLY)
         return 0;
     memcpy(device->out, &header, sizeof header);
     trace(device, 1, device->out, header.size, nfds);
-    if (nfds)
-        attach_fds(&message, control, fds, nfds);
     pthread_mutex_lock(&device->sending);
-    result = wb_send(talk->socket, &message, 0);
+    result = wb_wire_send(talk->socket, device->out, header.size, fds, nfds);
     pthread_mutex_unlock(&device->sending);
     return result;
 }
@@ -230,31 +152,6 @@ static int serve_received(struct conversation *talk)
 
 /* ---- receiving ---- */
 
-/* Takes the descriptors of a message; -EPROTO when some were lost or are too many. */
-static int take_fds(struct conversation *talk, struct msghdr *message)
-{
-    int result = message->msg_flags & MSG_CTRUNC ? -EPROTO : 0;
-
-    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR(message, part)) {
-        size_t bytes = part->cmsg_len - CMSG_LEN(0);
-
-        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
-            continue;
-        for (size_t i = 0; i + sizeof(int) <= bytes; i += sizeof(int)) {
-            int fd;
-
-            memcpy(&fd, CMSG_DATA(part) + i, sizeof fd);
-            if (talk->nfds < 2 * WB_SCM_MAX) {
-                talk->fds[talk->nfds++] = fd;
-            } else {
-                close(fd);
-                result = -EPROTO;
-            }
-        }
-    }
-    return result;
-}
-
 /* Doorbells that rang: after the messages that were there by then, as the guest may have sent them before. */
 static void ring(struct conversation *talk)
 {
@@ -294,22 +191,16 @@ static int wait_readable(struct conversation *talk)
 /* Adds what the socket has to the buffer: bytes, 0 at the end, or a negative errno. */
 static ssize_t receive(struct conversation *talk)
 {
-    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(WB_SCM_MAX * sizeof(int)) + CMSG_SPACE(64)];
-    struct iovec vector = {.iov_base = talk->device->in + talk->tail, .iov_len = WB_IN_SIZE - talk->tail};
-    struct msghdr message = {
-        .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control,
-    };
     ssize_t n;
     int result = wait_readable(talk);
 
     if (result)
         return result;
-    n = recvmsg(talk->socket, &message, MSG_CMSG_CLOEXEC);
-    if (n < 0)
-        return -errno;
-    result = take_fds(talk, &message);
-    talk->tail += (uint32_t)n;
-    return result ? result : n;
+    n = wb_wire_receive(talk->socket, talk->device->in + talk->tail, WB_IN_SIZE - talk->tail, talk->fds,
+                        &talk->nfds);
+    if (n > 0)
+        talk->tail += (uint32_t)n;
+    return n;
 }
 
 static int converse(struct conversation *talk)
@@ -319,7 +210,7 @@ static int converse(struct conversation *talk)
         int result = 0;
 
         if (n == -EAGAIN || n == -EWOULDBLOCK)
-            result = wait_for(talk->socket, POLLIN, 0);
+            result = wb_wire_wait(talk->socket, POLLIN, 0);
         else if (n > 0)
             result = serve_received(talk);
         else if (n != -EINTR)

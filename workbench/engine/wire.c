@@ -1,0 +1,137 @@
+/*
+ * wire.c - bytes and descriptors onto a stream socket and off it; knows no message and no device.
+ *
+ * A call that the socket cannot serve at once waits in poll(), so that it is the same on a socket that
+ * does not block by itself.
+ */
+#include "internal.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+int wb_wire_wait(int socket, short events, uint64_t deadline)
+{
+    struct pollfd ready = {.fd = socket, .events = events};
+    uint64_t now = deadline ? wb_clock() : 0;
+
+    if (now > deadline)
+        return -ETIMEDOUT;
+    if (poll(&ready, 1, deadline ? (int)((deadline - now) / 1000000 + 1) : -1) < 0 && errno != EINTR)
+        return -errno;
+    return 0;
+}
+
+/* ---- sending ---- */
+
+static void attach_fds(struct msghdr *message, uint8_t *control, const int *fds, uint32_t nfds)
+{
+    struct cmsghdr *header;
+
+    memset(control, 0, CMSG_SPACE(nfds * sizeof *fds));
+    message->msg_control = control;
+    message->msg_controllen = CMSG_SPACE(nfds * sizeof *fds);
+    header = CMSG_FIRSTHDR(message);
+    header->cmsg_level = SOL_SOCKET;
+    header->cmsg_type = SCM_RIGHTS;
+    header->cmsg_len = CMSG_LEN(nfds * sizeof *fds);
+    memcpy(CMSG_DATA(header), fds, nfds * sizeof *fds);
+}
+
+/* Moves the parts behind the first n bytes; returns how many bytes are left. */
+static size_t advance(struct msghdr *message, size_t n)
+{
+    size_t left = 0;
+
+    for (size_t i = 0; i < message->msg_iovlen; i++) {
+        struct iovec *part = &message->msg_iov[i];
+        size_t gone = n < part->iov_len ? n : part->iov_len;
+
+        part->iov_base = (uint8_t *)part->iov_base + gone;
+        part->iov_len -= gone;
+        n -= gone;
+        left += part->iov_len;
+    }
+    return left;
+}
+
+int wb_send(int socket, struct msghdr *message, uint64_t deadline)
+{
+    int result, begun = 0;
+
+    for (size_t left = 1; left;) {
+        ssize_t n = sendmsg(socket, message, MSG_NOSIGNAL | (deadline ? MSG_DONTWAIT : 0));
+
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+            result = wb_wire_wait(socket, POLLOUT, deadline);
+            if (result == -ETIMEDOUT && begun)
+                shutdown(socket, SHUT_RDWR);    /* half a message is on its way: nothing can follow it */
+            if (result)
+                return result;
+            continue;
+        }
+        if (n < 0)
+            return -errno;
+        begun = 1;
+        left = advance(message, (size_t)n);
+        message->msg_control = NULL;            /* the fds went with the first byte */
+        message->msg_controllen = 0;
+    }
+    return 0;
+}
+
+int wb_wire_send(int socket, uint8_t *bytes, uint32_t size, const int *fds, uint32_t nfds)
+{
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(WB_MAX_FDS * sizeof *fds)];
+    struct iovec whole = {bytes, size};
+    struct msghdr message = {.msg_iov = &whole, .msg_iovlen = 1};
+
+    if (nfds)
+        attach_fds(&message, control, fds, nfds);
+    return wb_send(socket, &message, 0);
+}
+
+/* ---- receiving ---- */
+
+/* Adds the descriptors of a message to `fds`; -EPROTO when some were lost or are too many. */
+static int take_fds(struct msghdr *message, int *fds, uint32_t *nfds)
+{
+    int result = message->msg_flags & MSG_CTRUNC ? -EPROTO : 0;
+
+    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR(message, part)) {
+        size_t bytes = part->cmsg_len - CMSG_LEN(0);
+
+        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t i = 0; i + sizeof(int) <= bytes; i += sizeof(int)) {
+            int fd;
+
+            memcpy(&fd, CMSG_DATA(part) + i, sizeof fd);
+            if (*nfds < 2 * WB_SCM_MAX) {
+                fds[(*nfds)++] = fd;
+            } else {
+                close(fd);
+                result = -EPROTO;
+            }
+        }
+    }
+    return result;
+}
+
+ssize_t wb_wire_receive(int socket, uint8_t *bytes, uint32_t room, int *fds, uint32_t *nfds)
+{
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(WB_SCM_MAX * sizeof(int)) + CMSG_SPACE(64)];
+    struct iovec vector = {.iov_base = bytes, .iov_len = room};
+    struct msghdr message = {
+        .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control,
+    };
+    ssize_t n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    int result;
+
+    if (n < 0)
+        return -errno;
+    result = take_fds(&message, fds, nfds);
+    return result ? result : n;
+}
