@@ -14,7 +14,7 @@ STAMP := $(VENV)/setup.stamp
 BUILT_FROM := pyproject.toml $(BOOTSTRAP) workbench/vm/debs.py workbench/engine/build.py \
 	$(wildcard workbench/engine/*.c workbench/engine/*.h)
 
-.PHONY: setup lab test demo lint clean
+.PHONY: setup lab test demo bench lint clean
 
 setup: $(STAMP)
 
@@ -43,6 +43,13 @@ test: setup
 
 demo: setup
 	$(BIN)/workbench demo
+
+# Speed beside a libvfio-user that you built: make bench PEER=directory [ROWS="read post*"]; see tests/bench/README.md.
+PEER ?=
+ROWS ?=
+PICTURE ?= build/bench.png
+bench: setup
+	$(BIN)/python tests/bench/run.py --peer "$(PEER)" --picture $(PICTURE) $(ROWS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -6,6 +6,7 @@
 #include <libvfio-user.h>
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -30,7 +31,7 @@ static void take(vfu_ctx_t *unused, vfu_dma_info_t *info)
     (void)info;
 }
 
-/* Serves at `path` until a client has mapped memory. */
+/* Says that it listens, and serves at `path` until a client has mapped memory. */
 int peer_open(const char *path)
 {
     context = vfu_create_ctx(VFU_TRANS_SOCK, path, LIBVFIO_USER_FLAG_ATTACH_NB, NULL, VFU_DEV_TYPE_PCI);
@@ -38,6 +39,8 @@ int peer_open(const char *path)
     if (!context || !piece || vfu_pci_init(context, VFU_PCI_TYPE_CONVENTIONAL, PCI_HEADER_TYPE_NORMAL, 0)
         || vfu_setup_device_dma(context, 16, add, take) || vfu_realize_ctx(context))
         return -1;
+    printf("ready\n");
+    fflush(stdout);
     while (vfu_attach_ctx(context))
         if (errno != EAGAIN)
             return -1;

@@ -1,0 +1,86 @@
+"""The benchmark runs: its programs compile, a row is measured and judged, one that cannot be says why."""
+
+import shutil
+from io import BytesIO
+
+import bench_kit
+import bench_table
+import pytest
+from bench_kit import Absent, Bench
+from bench_table import Figure, Result, Row
+from matplotlib.figure import Figure as Canvas
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not bench_kit.COMPILER, reason="needs a C compiler"),
+]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def directory():
+    """Remove what was compiled, once all is done."""
+    yield
+    bench_kit.keep.close()
+    bench_kit.directory.cache_clear()
+    bench_kit.compiled.cache_clear()
+
+
+def test_a_read_of_ours_is_slower_than_a_bare_echo_and_sees_the_register():
+    with Bench(effort=0.01, rounds=5) as bench:
+        server, client = bench.ours()
+        echo = bench.floor()
+        ours, floor = bench.compare(lambda: client.measure("read 0 0 4 64"), lambda: echo.measure("echo 64"))
+        assert 0 < floor < ours
+        client.measure("post 0 8 4 64 64")
+        counts = server.run(
+            "answer = device.log.counts if hasattr(device.log, 'counts') else len(device.log)"
+        )
+        assert counts
+
+
+def test_rows_beside_the_peer_are_skipped_with_the_reason_without_one():
+    (result,) = bench_table.run(["read"], peer="", effort=0.01, rounds=5)
+    assert result.figure is None
+    assert "PEER" in str(result)
+
+
+@pytest.mark.parametrize(
+    ("bars", "value", "verdict"),
+    [
+        ({"at_most": 0.9}, 0.9, "ok"),
+        ({"at_most": 0.9}, 0.91, "DOES NOT HOLD"),
+        ({"at_least": 4}, 8, "ok"),
+        ({"at_least": 4}, 3.9, "DOES NOT HOLD"),
+        ({}, 5, ""),
+    ],
+)
+def test_a_bar_judges_a_figure(bars, value, verdict):
+    assert Result(Row("name", "what", lambda bench: Figure(0), **bars), Figure(value)).verdict == verdict
+
+
+@pytest.fixture(scope="module")
+def fonts():
+    """Draw once: matplotlib keeps its font files open from then on."""
+    Canvas().text(0, 0, "⟷ ≤").figure.savefig(BytesIO(), format="png")
+
+
+@pytest.mark.usefixtures("fonts")
+def test_the_table_is_drawn(tmp_path):
+    row = Row("name", "what", lambda bench: Figure(0), at_most=2)
+    bench_table.draw([Result(row, Figure(1.5)), Result(row, None, "why")], tmp_path / "new" / "table.png")
+    assert (tmp_path / "new" / "table.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_missing_compiler_is_a_reason(monkeypatch):
+    monkeypatch.setattr(bench_kit, "COMPILER", "")
+    with pytest.raises(Absent, match="compiler"):
+        bench_kit.compiled("never.c")
+
+
+def test_every_row_has_a_name_of_its_own():
+    names = [row.name for row in bench_table.load_rows()]
+    assert len(set(names)) == len(names) > 5
+
+
+def test_the_compiler_is_the_one_on_the_path():
+    assert shutil.which(bench_kit.COMPILER)
