@@ -4,13 +4,17 @@ Generated at build time rather than committed, so header and module cannot diffe
 setuptools loads this file by itself, before the package exists: it may import nothing of ours.
 """
 
+import sysconfig
 from pathlib import Path
 
 from cffi import FFI
 from setuptools import Extension
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).resolve().parent
+#: One wheel for all versions, but for free-threaded CPython, which has no stable ABI (PEP 703, 803).
+STABLE_ABI = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 #: What the engine calls back: defined in Python by ``workbench.engine``, handed over as pointers.
 TRAMPOLINES = """
@@ -25,7 +29,9 @@ def builder() -> FFI:
     """Return the cffi builder for the module, declarations read from wb.h."""
     ffi = FFI()
     ffi.cdef((HERE / "wb.h").read_text() + TRAMPOLINES)
-    ffi.set_source("workbench.engine._engine", '#include "wb_libc.h"\n#include "wb.h"\n', py_limited_api=True)
+    ffi.set_source(
+        "workbench.engine._engine", '#include "wb_libc.h"\n#include "wb.h"\n', py_limited_api=STABLE_ABI
+    )
     return ffi
 
 
@@ -39,4 +45,14 @@ class BuildEngine(build_ext):
         builder().emit_c_code(str(generated))
         ext.sources = [*ext.sources, str(generated)]
         ext.libraries = [*ext.libraries, "pthread"]
+        ext.py_limited_api = STABLE_ABI
         super().build_extension(ext)
+
+
+class BuildWheel(bdist_wheel):
+    """``bdist_wheel`` that is tagged with the ABI that was compiled for."""
+
+    def initialize_options(self) -> None:
+        """Ask for the stable ABI from Python 3.11 on where there is one."""
+        super().initialize_options()
+        self.py_limited_api = "cp311" if STABLE_ABI else False
