@@ -12,7 +12,7 @@ BESIDE := -n 2 --dist loadfile
 BOOTSTRAP := workbench/vm/bootstrap.py
 STAMP := $(VENV)/setup.stamp
 BUILT_FROM := pyproject.toml $(BOOTSTRAP) workbench/vm/debs.py workbench/engine/build.py \
-	$(wildcard workbench/engine/*.c workbench/engine/*.h)
+	$(wildcard workbench/engine/*.c workbench/engine/*.h workbench/preload/*.c workbench/preload/*.h)
 
 .PHONY: setup lab test demo bench lint clean
 
@@ -56,4 +56,4 @@ lint: setup
 	$(BIN)/mypy
 
 clean:
-	rm -rf $(VENV) build *.egg-info workbench/engine/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build *.egg-info workbench/engine/*.so workbench/preload/*.so .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -63,8 +63,8 @@ def installed(wheel: Path) -> Path:
 def test_one_wheel_serves_every_python_from_3_11_on(wheel: Path) -> None:
     assert wheel.name.startswith("pci_workbench-0.1.0-cp311-abi3-linux_")
     with zipfile.ZipFile(wheel) as archive:
-        (extension,) = (name for name in archive.namelist() if name.endswith(".so"))
-    assert extension == "workbench/engine/_engine.abi3.so"
+        libraries = {name for name in archive.namelist() if name.endswith(".so")}
+    assert libraries == {"workbench/engine/_engine.abi3.so", "workbench/preload/_preload.so"}
 
 
 def test_it_has_every_file_of_the_packages_and_none_besides(wheel: Path) -> None:
@@ -78,7 +78,7 @@ def test_it_has_every_file_of_the_packages_and_none_besides(wheel: Path) -> None
         if path.is_file() and (path.suffix in kinds or path.name == "py.typed") and path.name != "_engine.c"
     }
     ours = {f"workbench/{name}" if name.startswith("devices/") else name for name in ours}
-    assert names == ours | {"workbench/engine/_engine.abi3.so"}
+    assert names == ours | {"workbench/engine/_engine.abi3.so", "workbench/preload/_preload.so"}
     assert {
         "workbench/py.typed", "workbench/engine/_engine.pyi", "workbench/engine/wb.h",
         "workbench/views/static/panel.js", "workbench/devices/gpio_pci_idio_16.py",

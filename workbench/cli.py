@@ -35,9 +35,24 @@ An interactive workbench for PCI devices: describe one in Python, plug it into a
   doctor  say what is there, what is missing, how to get it       workbench doctor
   fetch   fetch QEMU and a guest kernel into the cache, no root   workbench fetch
   gc      remove what killed processes left behind                workbench gc
+  preload-path  the library that lets a QEMU older than 10.1 attach, for LD_PRELOAD
 
 New here: `workbench lab`, or without a browser `workbench demo`.
 `workbench COMMAND --help` says more about one command.
+"""
+PRELOAD = """\
+Print the path of the library that lets a QEMU without vfio-user-pci (older than 10.1) attach:
+
+  LD_PRELOAD=$(workbench preload-path) qemu-system-x86_64 ... -device vfio-pci,sysfsdev=SOCKET
+
+SOCKET is a served device's socket, or a directory that has it under the name cntrl. Settings, all optional:
+
+  WORKBENCH_PRELOAD_LOG=FILE         append each step to a file
+  WORKBENCH_PRELOAD_TIMEOUT_MS=5000  how long the device may take for an answer; then it counts as gone
+  WORKBENCH_PRELOAD_ON_DEATH=stop    stop the VM when the device is gone (default: continue, all ones)
+  WORKBENCH_PRELOAD_NO_SHARE=1       no shared memory: all DMA by messages
+
+Not supported: iommufd=, migration of the device, display=, a statically linked QEMU.
 """
 SERVE = """\
 Serve the device that a Python file describes, and show every access to it.
@@ -95,6 +110,13 @@ def _gc(arguments: argparse.Namespace) -> int:
     from .leftovers import clean
 
     print("\n".join(clean()))
+    return 0
+
+
+def _preload_path(arguments: argparse.Namespace) -> int:
+    from .preload import path
+
+    print(path())
     return 0
 
 
@@ -162,6 +184,7 @@ def parser() -> argparse.ArgumentParser:
         ("fetch", _fetch, "Fetch QEMU and a guest kernel into the cache: 150 MB, once, without root."),
         ("demo", _demo, "Serve a device, let Linux's own driver use it in a VM, show what happened."),
         ("gc", _gc, "Remove sockets and virtual machines that killed processes left behind."),
+        ("preload-path", _preload_path, PRELOAD),
         ("serve", _serve, SERVE),
     ):
         command = commands.add_parser(name, description=text, formatter_class=raw)

@@ -1,6 +1,7 @@
-"""Builds the extension: cffi reads wb.h, setuptools compiles it together with the C files.
+"""Builds the C parts: the extension, for which cffi reads wb.h, and the library to preload.
 
-Generated at build time rather than committed, so header and module cannot differ.
+The module is generated at build time rather than committed, so header and module cannot differ.
+The library to preload (``workbench/preload``) is no module of Python: only its name is an extension's.
 setuptools loads this file by itself, before the package exists: it may import nothing of ours.
 """
 
@@ -35,16 +36,30 @@ def builder() -> FFI:
     return ffi
 
 
+#: A plain shared library; it goes by a name that no Python looks for.
+PRELOAD = "workbench.preload._preload"
+
+
 class BuildEngine(build_ext):
     """``build_ext`` that generates the cffi source of the engine first."""
 
+    def get_ext_filename(self, ext_name: str) -> str:
+        """Return where a product goes: the preloaded library has no Python's tag in its name."""
+        if ext_name == PRELOAD or ext_name == PRELOAD.rpartition(".")[2]:
+            return ext_name.replace(".", "/") + ".so"
+        name: str = super().get_ext_filename(ext_name)  # type: ignore[no-untyped-call]
+        return name
+
     def build_extension(self, ext: Extension) -> None:
-        """Add the generated C file to the extension's sources and compile."""
+        """Add the generated C file to the engine's sources and compile; the library compiles as it is."""
+        ext.libraries = [*ext.libraries, "pthread"]
+        if ext.name == PRELOAD:
+            super().build_extension(ext)
+            return
         generated = Path(self.build_temp) / "_engine.c"
         generated.parent.mkdir(parents=True, exist_ok=True)
         builder().emit_c_code(str(generated))
         ext.sources = [*ext.sources, str(generated)]
-        ext.libraries = [*ext.libraries, "pthread"]
         ext.py_limited_api = STABLE_ABI
         super().build_extension(ext)
 
