@@ -69,6 +69,20 @@ def test_dropped_records_are_counted_while_paused_too(opened: Shower) -> None:
     expect(page.get_by_role("grid", name="Access log")).to_contain_text(newest_ms(page))
 
 
+def test_a_log_held_and_let_go_within_one_wish_goes_on(opened: Shower) -> None:
+    page = opened("log")
+    grid = page.get_by_role("grid", name="Access log")
+    expect(grid).to_contain_text(newest_ms(page))
+    page.evaluate("""() => {
+        const hold = [...document.querySelectorAll(".wb-bar .wb-btn")].find((one) => one.textContent.includes("Pause"));
+        hold.click();
+        played.records.push(...playedRecords(5, 3000));
+        played.flush([]);
+        hold.click();
+    }""")
+    expect(grid).to_contain_text(newest_ms(page))
+
+
 def test_scrolling_up_holds_the_log_and_reads_back_through_history(opened: Shower) -> None:
     page = opened("log", records=1000)
     grid = page.get_by_role("grid", name="Access log")

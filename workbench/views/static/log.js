@@ -67,7 +67,8 @@ const logView = (() => {
       this.opened = new Set();
       this.pressed = new Set();
       this.held = ""; // "": live; "button" or "scroll": what holds it
-      this.touched = 0;
+      this.touched = -Infinity; // a page that is younger than TOUCH_MS was not touched either
+      this.missed = null; // the newest frame that came while the log was held
       this.matching = 0;
       this.state = { filter: options?.filter ?? "", before: null, rows: PAGE, paused: false };
       this.scroller = this.#list();
@@ -82,7 +83,7 @@ const logView = (() => {
       if (json.filter !== this.state.filter.trim() || json.before !== this.state.before) return undefined;
       this.#counts(json);
       if (json.before !== null) return this.#older(json.rows);
-      if (this.held && this.rows.length) return undefined;
+      if (this.held && this.rows.length) return void (this.missed = json);
       const kept = json.matching < this.matching ? [] : this.rows; // fewer: the log was cleared
       this.rows = merge(kept, json.rows, json.matching - this.matching);
       this.matching = json.matching;
@@ -107,7 +108,7 @@ const logView = (() => {
       });
       this.error = h("div", { id: error, class: "wb-error", role: "alert", hidden: true });
       const csv = iconButton("Copy the matching records as CSV", () => this.#csv(), { shown: "Copy CSV" });
-      const clear = iconButton("Begin anew: older records are no longer shown", () => this.link.attempt("clear").then(() => this.#live()), { shown: "Clear" });
+      const clear = iconButton("Begin anew: older records are no longer shown", () => this.link.attempt("clear").then(() => this.#cleared()), { shown: "Clear" });
       return h("div", { class: "wb-bar" }, this.hold, this.input, csv, clear);
     }
 
@@ -233,11 +234,21 @@ const logView = (() => {
     #live() {
       this.held = "";
       this.opened.clear();
-      this.#anew();
-      this.#wish({ paused: false });
+      this.exhausted = false;
+      // Held for less than a wish takes to be sent, nothing is told anew: go on with what is here and what came.
+      this.#wish({ paused: false, before: null });
+      this.#shape();
+      const missed = this.missed;
+      this.missed = null;
+      if (missed) this.update("log", missed);
       setText(this.hold, "❚❚ Pause");
       setAttr(this.hold, "aria-pressed", "false");
       setText(this.where, "");
+    }
+
+    #cleared() {
+      this.#anew();
+      this.#live();
     }
 
     #moved(first) {
@@ -273,6 +284,7 @@ const logView = (() => {
 
     #anew() {
       this.exhausted = false;
+      this.missed = null;
       this.rows = [];
       this.#wish({ before: null });
       this.#shape();
