@@ -41,7 +41,8 @@ class PlayedKernel {
     for (const listener of this.listeners.get(event) ?? []) listener(...what);
   }
 
-  send(message) {
+  send(given) {
+    const message = structuredClone(given); // as over a wire: what the view changes later was not said yet
     this.sent.push(message);
     if (message.type === "ack") this.acked = message.seq;
     if (message.type === "want") {
