@@ -106,12 +106,35 @@ def test_regions_say_how_they_are_reached(device, mixed):
         (3 * PAGE, PAGE, "r-", "messages"),
     ]  # fmt: skip
     assert "<DmaRegion 0x1000+0x1000 rw messages without fd>" in repr(device.dma)
-    assert "<td>r-</td><td>messages</td>" in device.dma._repr_html_()
+    assert "<td>r-</td><td>messages</td>" in device.dma._repr_mimebundle_()[0]["text/html"]
+
+
+def test_many_regions_are_listed_in_part(device, guest):
+    for n in range(70):
+        guest.memory.map(0x200000 + 0x2000 * n, PAGE, shared=False)
+    assert repr(device.dma).splitlines()[-1] == "… and 6 more"
+    regions, total, size = device.dma.some_regions(2, 3)
+    assert ([hex(one.iova) for one in regions], total) == (["0x204000", "0x206000", "0x208000"], 70)
+    assert size == sum(one.size for one in device.dma.regions)
+
+
+def test_regions_and_copies_are_shown_in_a_cell(device, ram):
+    ram[0:3] = b"abc"
+    device.dma.read(0, 3)
+    with pytest.raises(wb.DmaError):
+        device.dma.write(4 * MIB, b"<b>")
+    shown, _ = device.dma._repr_mimebundle_()
+    assert "2 regions, 2 MiB" in shown["text/html"]
+    assert "0x636261" in shown["text/html"]
+    assert "! refused: not mapped (EFAULT)" in shown["text/html"]
+    assert "! refused: not mapped (EFAULT)" in shown["text/plain"]
+    assert repr(device.dma) in shown["text/plain"]
+    assert str(device.dma.view()) == shown["text/plain"]
 
 
 def test_no_memory_is_shown_as_such(device):
     assert repr(device.dma) == "<no guest memory mapped>"
-    assert "&lt;no guest memory mapped&gt;" in device.dma._repr_html_()
+    assert "&lt;no guest memory mapped&gt;" in device.dma._repr_mimebundle_()[0]["text/html"]
 
 
 @pytest.mark.parametrize(

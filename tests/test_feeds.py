@@ -268,6 +268,72 @@ def test_of_many_vectors_only_a_window_is_told() -> None:
         assert look.feed("irq", first=9999, count=5)().json["lines"] == []
 
 
+def test_dma_tells_what_is_mapped_and_what_was_copied(device: wb.Device, look: Look) -> None:
+    poll = look.feed("dma")
+    json = poll().json
+    assert (json["total"], json["regions"], json["master"], json["last"]) == (0, [], False, [])
+    assert poll() is None
+    with device.connect() as guest:
+        guest.enable()
+        guest.memory.map(0, 0x100000)
+        guest.memory.map(0x102000, 0x1000, shared=False)
+        guest.memory.map(0x104000, 0x2000, sealed=False, readonly=True)
+        guest.memory[0x1000:0x1003] = b"abc"
+        device.dma.read(0x1000, 3)
+        device.dma.write(0x2000, bytes(5000))
+        with pytest.raises(wb.DmaError):
+            device.dma.write(0x104000, b"no")
+        json = poll().json
+        assert (json["total"], json["bytes"], json["master"]) == (3, hex(0x100000 + 0x3000), True)
+        assert json["regions"][1:] == [
+            ["0x102000", "0x1000", "rw", "messages", False], ["0x104000", "0x2000", "r-", "file", False],
+        ]  # fmt: skip
+        assert {name: json["read"][name] for name in ("count", "bytes", "refused")} == {
+            "count": 1, "bytes": 3, "refused": 0,
+        }  # fmt: skip
+        assert [json["write"][name] for name in ("count", "bytes", "refused")] == [1, 5000, 1]
+        read, wrote, refused = json["last"]
+        assert read[2:7] == ["dma_read", "notebook", "0x1000", 3, "0x636261"]
+        assert wrote[2:6] == ["dma_write", "notebook", "0x2000", 5000]
+        assert (refused[4], refused[8]) == ("0x104000", "! refused: mapped read-only (EPERM)")
+        assert [one[1] for one in json["last"]] == sorted(one[1] for one in json["last"])
+
+
+def test_of_many_regions_and_copies_only_a_window_is_told(device: wb.Device, look: Look) -> None:
+    with device.connect() as guest:
+        guest.enable()
+        guest.memory.map(0, 0x100000)
+        for n in range(300):
+            guest.memory.map(0x200000 + 0x2000 * n, 0x1000, shared=False)
+        for n in range(150):
+            device.dma.write(0x1000 + n, b"x")
+        json = look.feed("dma", first=200, count=5)().json
+        assert (json["first"], json["total"], len(json["last"])) == (200, 301, 100)
+        assert [one[0] for one in json["regions"]] == [hex(0x200000 + 0x2000 * n) for n in range(199, 204)]
+        assert [one[4] for one in json["last"]] == [hex(0x1000 + n) for n in range(50, 150)]
+        assert len(look.feed("dma", first=0, count=5000)().json["regions"]) == 128
+        few = look.feed("dma", last=2)
+        assert [one[4] for one in few().json["last"]] == ["0x1094", "0x1095"]
+        device.dma.read(0x1000, 1)
+        assert [one[2] for one in few().json["last"]] == ["dma_write", "dma_read"]
+        device.log.clear()
+        json = few().json
+        assert (json["last"], json["read"]["count"]) == ([], 1)
+
+
+def test_rates_of_copies_are_those_of_the_last_second(device: wb.Device, look: Look) -> None:
+    with device.connect() as guest:
+        guest.enable()
+        guest.memory.map(0, 0x100000)
+        poll = look.feed("dma")
+        assert poll().json["read"]["rate"] == 0
+        for _ in range(10):
+            device.dma.read(0x1000, 100)
+        told = poll().json["read"]  # the played time goes on by a second a poll
+        assert (told["rate"], told["speed"]) == (10, 1000)
+        assert poll().json["read"]["speed"] == 0
+
+
 def test_a_timeline_has_a_lane_for_each_register_and_a_mark_for_each_record(
     device: wb.Device, look: Look
 ) -> None:

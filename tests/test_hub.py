@@ -59,9 +59,9 @@ def test_nothing_is_sent_while_nothing_changes(page: Page) -> None:
     page.look(
         registers={"block": None}, irq={}, log={"filter": "", "before": None, "rows": 50, "paused": False},
         timeline={"from": None, "to": None, "pixels": 900, "lanes": 8}, hooks={}, state={}, console={},
-        memory={"space": "bar0", "start": "0x0", "length": 4096},
+        memory={"space": "bar0", "start": "0x0", "length": 4096}, dma={},
     )  # fmt: skip
-    page.wait(lambda: len(page.feeds) == 8)
+    page.wait(lambda: len(page.feeds) == 9)
     sent = quiet(page, 10)
     assert quiet(page, 10) == sent
     assert page.hub.problems == {}
@@ -297,9 +297,9 @@ def test_looking_reads_nothing_and_runs_no_hook() -> None:
     with Spy() as spy, page_on(spy) as page:
         page.look(
             registers={"block": None}, irq={}, log={"filter": "CTRL", "rows": 50}, timeline={}, hooks={},
-            state={}, console={}, memory={"space": "bar0", "start": "0x0", "length": 4096},
+            state={}, console={}, memory={"space": "bar0", "start": "0x0", "length": 4096}, dma={},
         )  # fmt: skip
-        page.wait(lambda: len(page.feeds) == 8)
+        page.wait(lambda: len(page.feeds) == 9)
         page.look(memory={"space": "iova", "start": "0x1000", "length": 64}, registers={"block": "config"})
         page.wait(lambda: page.feeds["memory"]["space"] == "iova")
         quiet(page)

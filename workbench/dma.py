@@ -10,7 +10,6 @@ import errno
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from html import escape
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +21,10 @@ from .sharing import PRIVATE, Sharing, differs
 __all__ = ["DmaMemory", "DmaRegion"]
 
 IOVA_SIZE = 1 << 64
+RANGE = np.dtype(
+    [(name, "<u8") for name in ("iova", "size", "offset")] + [("flags", "<u4"), ("spare", "<u4")]
+)
+_LINES = 64  # regions that the plain text lists
 
 
 class DmaRegion(NamedTuple):
@@ -64,21 +67,37 @@ class DmaMemory:
         self.sharing = Sharing(self.check)
         self._timeout = 2.0
 
-    def view(self, iova: int = 0) -> Any:
-        """Return a live view of the guest's memory from an IOVA on."""
+    def view(self, iova: int | None = None) -> Any:
+        """Return a live view of regions and transfers; with an IOVA, of the guest's memory from there on."""
         from .views.doors import view_of
 
-        return view_of(self.owner, "memory", iova=hex(iova))
+        if iova is None:
+            return view_of(self.owner, "dma")
+        return view_of(self.owner, "memory", iova=hex(_address(iova)))
 
     @property
     def regions(self) -> list[DmaRegion]:
         """The ranges the client has mapped, by ascending IOVA."""
+        return [_region(*row) for row in self._ranges().tolist()]
+
+    def some_regions(self, first: int, count: int) -> tuple[list[DmaRegion], int, int]:
+        """Return ``count`` regions from number ``first`` on, how many there are, and their bytes in all.
+
+        For displays: a client may have mapped 65,535.
+        """
+        ranges = self._ranges()
+        pages = int((ranges["size"] >> np.uint64(12)).sum())  # whole pages; bytes in all may take 65 bits
+        shown = ranges[first : first + count].tolist()
+        return [_region(*row) for row in shown], len(ranges), pages << 12
+
+    def _ranges(self) -> "np.ndarray[Any, Any]":
         room = 64
         while True:
-            ranges = ffi.new("wb_dma_range[]", room)
-            count = lib.wb_dma_list(self._handle, ranges, room)
+            ranges = np.empty(room, RANGE)
+            into = ffi.from_buffer("wb_dma_range[]", ranges.view(np.uint8))
+            count = lib.wb_dma_list(self._handle, into, room)
             if count <= room:
-                return [_region(ranges[i]) for i in range(count)]
+                return ranges[:count]
             room = count
 
     @property
@@ -247,27 +266,20 @@ class DmaMemory:
     # -- shown --
 
     def __repr__(self) -> str:
-        return "\n".join(map(repr, self.regions)) or "<no guest memory mapped>"
+        shown, total, _ = self.some_regions(0, _LINES)
+        more = [f"… and {total - len(shown):,} more"] if total > len(shown) else []
+        return "\n".join([*map(repr, shown), *more]) or "<no guest memory mapped>"
 
-    def _repr_html_(self) -> str:
-        regions = self.regions
-        if not regions:
-            return f"<p>{escape(repr(self))}</p>"
-        rows = "".join(
-            f"<tr><td><code>{r.iova:#x}</code></td><td><code>{r.size:#x}</code></td><td>{r.rights}</td>"
-            f"<td>{r.reach}{' (private to the guest)' if r.private else ''}</td></tr>"
-            for r in regions
-        )
-        head = "<tr><th>IOVA</th><th>bytes</th><th>the device may</th><th>reached by</th></tr>"
-        return f"<table>{head}{rows}</table>"
+    def _repr_mimebundle_(self, **keywords: Any) -> Any:
+        return self.view()._repr_mimebundle_()
 
 
-def _region(found: Any) -> DmaRegion:
+def _region(iova: int, size: int, offset: int, flags: int, spare: int) -> DmaRegion:
     bits = (lib.WB_DMA_READABLE, lib.WB_DMA_WRITABLE, lib.WB_DMA_HAS_FD, lib.WB_DMA_MAPPED)
-    readable, writable, shared, mapped = (bool(found.flags & bit) for bit in bits)
-    private = bool(found.flags & lib.WB_DMA_PRIVATE)
+    readable, writable, shared, mapped = (bool(flags & bit) for bit in bits)
+    private = bool(flags & lib.WB_DMA_PRIVATE)
     reach = "messages" if private or not shared else "mapped" if mapped else "file"
-    return DmaRegion(found.iova, found.size, readable, writable, shared, reach, private)
+    return DmaRegion(iova, size, readable, writable, shared, reach, private)
 
 
 def _address(iova: int) -> int:

@@ -20,6 +20,9 @@ class PlayedTrace extends PlayedKernel {
         index: 2, vector: n, name: `MSI-X[${n}]`, armed: n < 2, enabled: n < 2, masked: n === 1, asserted: false, pending: n === 1, count: n * 7, last: n ? 5e9 : 0,
       })),
     ];
+    this.regions = playedRegions();
+    this.copies = playedCopies();
+    this.master = true;
     this.image = { json: { width: 0, height: 0, error: "" }, data: null };
     this.repeat = {};
     this.hooks = playedHooks();
@@ -40,6 +43,7 @@ class PlayedTrace extends PlayedKernel {
       const lines = this.lines.slice(first, first + count);
       feeds.irq = { first, total: this.lines.length, mode: "MSI-X", lines, repeat: this.repeat };
     }
+    if (this.feeds.dma) feeds.dma = this.dma(this.feeds.dma);
     if (this.feeds.image) feeds.image = this.picture(this.image, buffers);
     if (this.feeds.hooks) feeds.hooks = { rows: this.hooks };
     if (this.feeds.console) feeds.console = this.typed(this.feeds.console);
@@ -62,6 +66,15 @@ class PlayedTrace extends PlayedKernel {
     const found = this.records.filter((row) => fits(row));
     const shown = found.filter((row) => before === null || row[0] < before);
     feeds.log = { ...answer, matching: found.length, rows: shown.slice(-rows) };
+  }
+
+  dma({ first, count, last }) {
+    const counted = { count: 1234567, bytes: 3 << 20, refused: 0, rate: 812, speed: 1536 };
+    const bytes = this.regions.reduce((sum, [, size]) => sum + BigInt(size), 0n);
+    return {
+      first, total: this.regions.length, bytes: "0x" + bytes.toString(16), master: this.master, regions: this.regions.slice(first, first + count),
+      read: counted, write: { ...counted, count: 7, bytes: 100, refused: 2, rate: 0, speed: 0 }, last: this.copies.slice(-last),
+    };
   }
 
   picture({ json, data }, buffers) {
@@ -131,6 +144,22 @@ function playedRecord(seq) {
   if (pick < 97) return [seq, ms, "notebook", "swap", "bar0.CTRL", "", "on_write set", 0, 3, "", null];
   if (pick < 98) return [seq, ms, "guest", "read", "bar0.MASK", "0xffffffff", "", 8.8, 0, "! unmapped address", null];
   return [seq, ms, "guest", pick < 99 ? "reset" : "attach", pick < 99 ? "reset" : "client", "", pick < 99 ? "by the client" : "a client came", 0, 0, "", null];
+}
+
+function playedRegions() {
+  return [
+    ["0x0", "0xa0000", "rw", "mapped", false], ["0xc0000", "0x20000", "r-", "file", false], ["0x100000", "0xff00000", "rw", "messages", true],
+    ["0xfffff00000000000", "0x100000000000", "rw", "messages", false],
+  ];
+}
+
+function playedCopies() {
+  const one = (seq, ...rest) => [seq, seq * 3.1, ...rest];
+  return [
+    one(11, "dma_read", "device", "0x1000", 4096, "0x1122334455667788", 1.25, ""),
+    one(12, "dma_write", "notebook", "0x2000", 6, "0x726577736e61", 0.05, ""),
+    one(14, "dma_write", "device", "0xdead0000", 64, "", 0, "! refused: not mapped (EFAULT)"),
+  ];
 }
 
 function playedFilter(text) {

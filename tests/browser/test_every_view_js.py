@@ -11,7 +11,7 @@ AXE = """async () => (await axe.run('.wb-live')).violations
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("kind", ["log", "timeline", "irq", "hooks", "console", "image"])
+@pytest.mark.parametrize("kind", ["log", "timeline", "irq", "dma", "hooks", "console", "image"])
 def test_axe_finds_nothing_serious(opened: Shower, kind: str, theme: str) -> None:
     page = opened(kind, theme)
     page.evaluate((importlib.resources.files("axe_playwright_python") / "axe.min.js").read_text())
@@ -25,7 +25,7 @@ def test_axe_finds_nothing_serious(opened: Shower, kind: str, theme: str) -> Non
 
 
 def test_a_view_that_is_taken_away_asks_for_nothing_more(opened: Shower) -> None:
-    for kind in ("log", "timeline", "irq", "hooks", "console", "image"):
+    for kind in ("log", "timeline", "irq", "dma", "hooks", "console", "image"):
         page = opened(kind)
         page.evaluate("unrender()")
         assert page.evaluate("played.sent.at(-1).visible") is False

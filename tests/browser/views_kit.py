@@ -8,7 +8,7 @@ import played
 from playwright.sync_api import Locator, Page
 
 Shower = Callable[..., Page]
-PARTS = "logView, timelineView, irqView, hooksView, consoleView, terminal, timeScale, recordMarks"
+PARTS = "logView, timelineView, irqView, dmaView, hooksView, consoleView, terminal, timeScale, recordMarks"
 #: What the module keeps to itself, for the tests; and the last timeline that was mounted.
 EXPOSED = f"""
 globalThis.parts = {{ {PARTS} }};

@@ -25,6 +25,8 @@ def static_html(device: Device, kind: str, options: Mapping[str, Any]) -> str:
         return _smallest(lambda rows: html.device_card(device, rows))
     if kind == "registers":
         return _smallest(lambda rows: html.block_card(getattr(device, options["block"]), rows))
+    if kind == "dma":
+        return _smallest(lambda rows: html.dma_card(device, rows))
     if kind in ("log", "timeline"):
         return html.log_table(device.log)
     if kind == "image":
@@ -51,6 +53,8 @@ def static_text(device: Device, kind: str, options: Mapping[str, Any]) -> str:
         return repr(device.log)
     if kind == "irq":
         return repr(device.irq)
+    if kind == "dma":
+        return html.dma_text(device)
     if kind == "hooks":
         return repr(device.hooks)
     if kind == "memory":

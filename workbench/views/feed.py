@@ -5,7 +5,7 @@ all views of a device share one `Hub` (hub.py): one flusher thread, at most 20 f
 24 messages a second over all views of the device, the last value wins. A view is sent nothing while it is
 off-screen or its tab hidden, and less when the browser acknowledges late.
 
-Traits of the widget (synced once, small): ``kind`` ("panel", "registers", "memory", "irq", "log",
+Traits of the widget (synced once, small): ``kind`` ("panel", "registers", "memory", "irq", "dma", "log",
 "timeline", "hooks", "console", "image"), ``options`` (``block`` "bar0", ``iova`` ..., as the call gave),
 ``device_layout`` (dict below, "the layout"; a new one with a higher ``version`` after a class was swapped in;
 ipywidgets itself has a trait ``layout``).
@@ -51,6 +51,11 @@ its buffers by number: {"buffer": 0}. Only feeds that changed are in a frame. Fe
 ``irq`` {"first": row, "count": rows <= 128}: {"first": row, "total": rows, "mode": "INTx" | "MSI" | "MSI-X",
     "lines": [{"index": 0, "vector": 0, "name": "INTx" | "MSI-X[3]", "armed": b, "enabled": b, "masked": b,
     "asserted": b, "pending": b, "count": n, "last": ns or 0}], "repeat": {"0:0": hertz}}
+``dma`` {"first": row, "count": regions <= 128, "last": copies <= 100}: {"first": row, "total": regions,
+    "bytes": "0x.. mapped in all", "master": b, "regions": [["0x iova", "0x size", "rw" | "r-" ..., "mapped" |
+    "file" | "messages", private b]], "read", "write" (from and to the guest): {"count": n, "bytes": n,
+    "refused": n, "rate": copies/s, "speed": bytes/s}, "last": [[seq, ms, "dma_read" | "dma_write", origin,
+    "0x iova", bytes, value, latency_us, marks]]}; newest last.
 ``log`` {"filter": "text", "before": seq or null, "rows": <= 200, "paused": b}: {"rows": [[seq, ms, origin,
     kind, register, value, text, latency_us, revision, marks, traceback_key]], "total": n, "matching": n,
     "dropped": n, "error": "", "filter", "before": as asked}; newest last.

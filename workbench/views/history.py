@@ -4,21 +4,34 @@ Drained once a flush, in bulk: the ring of the engine goes on while views look b
 it keeps their places (see table.py) and their times, so that nothing is resolved twice.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 import numpy.typing as npt
 
 from ..device import Device
 from ..log import AccessLog
-from ..records import FLAGGED, RECORD, Names, Records
+from ..records import FLAGGED, FLAGS, RECORD, Names, Records
 from .table import RegisterTable, kind_code
 
-__all__ = ["History"]
+__all__ = ["Copies", "History"]
 
 LIMIT = 1 << 18  #: records kept: 23 MB with what is known of them, in twice the room
 _WORDS = RECORD.itemsize // 8  # of 64 bits: as numbers records are copied faster, and without the GIL
 _ARRAYS = ("_words", "_places", "_times", "_passed", "_shapes")
 _READ, _WRITE = kind_code("read"), kind_code("write")
 _IRQ, _ERROR = kind_code("irq"), kind_code("error")
+_COPIES = ("dma_read", "dma_write")
+_REFUSED = next(bit for bit, name in FLAGS.items() if name == "refused")
+
+
+@dataclass
+class Copies:
+    """DMA in one direction: what was copied, and what was refused."""
+
+    count: int = 0
+    size: int = 0  #: bytes
+    refused: int = 0
 
 
 class History:
@@ -31,6 +44,7 @@ class History:
         self.missed = 0  #: records the ring had overwritten before they were counted
         self.reads = self.writes = self.flagged = 0
         self.last_irq: dict[int, int] = {}  #: index << 16 | vector -> ns
+        self.copies = {kind: Copies() for kind in _COPIES}
         self.table, self.counts = table, np.zeros((2, table.count), np.uint64)
         self._refill = False  # the records known already need places in another table
 
@@ -85,7 +99,17 @@ class History:
         self.flagged += int(np.count_nonzero((fresh["flags"] & FLAGGED != 0) | (kind == _ERROR)))
         irqs = fresh[kind == _IRQ][["offset", "time"]]
         self.last_irq |= dict(irqs.tolist())
+        self._count_copies(fresh)
         self._append(fresh, places)
+
+    def _count_copies(self, fresh: Records) -> None:
+        for name, counted in self.copies.items():
+            mine = fresh[fresh["kind"] == kind_code(name)]
+            if len(mine):
+                done = mine["flags"] & _REFUSED == 0
+                counted.count += int(np.count_nonzero(done))
+                counted.size += int(mine["size"][done].sum(dtype=np.uint64))
+                counted.refused += int(np.count_nonzero(~done))
 
     def _append(self, fresh: Records, places: npt.NDArray[np.int64]) -> None:
         fresh, places = fresh[-self._limit :], places[-self._limit :]

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from ..blockhandle import BlockHandle
 from ..device import Device
+from ..dma import DmaRegion
 from ..handles import RegisterHandle
 from ..log import LogView
 from ..records import data_size, duration
@@ -20,7 +21,7 @@ from ..registers import Bar
 
 __all__ = [
     *("array_card", "array_text", "block_card", "block_text"),
-    *("device_card", "device_text", "log_table", "register_card"),
+    *("device_card", "device_text", "dma_card", "dma_text", "log_table", "register_card"),
 ]
 
 _OPEN = 16  # registers up to which a block is shown unfolded
@@ -30,6 +31,7 @@ _COUNTED = 4096  # elements of an array that are compared with their reset value
 _ROWS = 256  # and the HTML: a saved notebook should stay small
 _TRACE = 15  # lines of a traceback, the last ones
 _FAILURES = 3  # hook errors shown
+_COPIES = ("dma_read", "dma_write")
 
 _TITLES = ["offset", "register", "mode", "value", "fields", "reset", "answered by", "meaning"]
 
@@ -157,6 +159,27 @@ def log_table(log: LogView, most: int = 20) -> str:
     dropped = ' class="w"' if log.dropped else ""
     head = f"<div><b>{len(log):,} records</b>{more}, <span{dropped}>{log.dropped:,} dropped</span></div>"
     return f'<div class="wb">{STYLE}{head}{_table(titles, cells) if cells else ""}</div>'
+
+
+def dma_card(device: Device, rows: int = _ROWS) -> str:
+    """Return what the guest mapped, at most so many rows of it, and the last copies, as HTML."""
+    shown, total, size = device.dma.some_regions(0, rows)
+    cells = [[f"0x{one.iova:x}", data_size(one.size), one.rights, _reach(one)] for one in shown]
+    table = _table(["IOVA", "size", "the device may", "reached"], cells) if cells else ""
+    more = f"<div class='d'>… and {total - len(shown):,} more</div>" if total > len(shown) else ""
+    about = f"{total:,} region{'s' * (total > 1)}, {data_size(size)}" if total else repr(device.dma)
+    copies = log_table(device.log.filter(kind=_COPIES)) if total or len(device.log) else ""
+    master = "" if device.config.COMMAND.BUS_MASTER.value else ", bus master is off"
+    return f'<div class="wb">{STYLE}<div><b>{escape(about + master)}</b></div>{table}{more}</div>{copies}'
+
+
+def dma_text(device: Device) -> str:
+    """Return the same as plain text, at most 64 regions and the last 8 copies."""
+    return "\n".join([repr(device.dma), *map(str, device.log.filter(kind=_COPIES).newest(_FOLD))])
+
+
+def _reach(region: DmaRegion) -> str:
+    return f"! {region.reach}: private to the guest" if region.private else region.reach
 
 
 # -- what there is to say ------------------------------------------------------------------

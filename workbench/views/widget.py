@@ -36,15 +36,15 @@ __all__ = [
 STATIC = Path(__file__).parent / "static"
 #: util.js first, panel.js last, the others by name.
 SCRIPTS = (
-    "util.js", "console.js", "edit.js", "header.js", "hooks.js", "image.js", "irq.js", "link.js", "log.js",
-    "marks.js", "memory.js", "memory_row.js", "registers.js", "registers_row.js", "scale.js", "scroller.js",
-    "terminal.js", "timeline.js", "timeline_canvas.js", "timeline_input.js", "panel.js",
+    "util.js", "console.js", "dma.js", "edit.js", "header.js", "hooks.js", "image.js", "irq.js", "link.js",
+    "log.js", "marks.js", "memory.js", "memory_row.js", "registers.js", "registers_row.js", "scale.js",
+    "scroller.js", "terminal.js", "timeline.js", "timeline_canvas.js", "timeline_input.js", "panel.js",
 )  # fmt: skip
 STYLES = (
-    "style.css", "console.css", "hooks.css", "image.css", "irq.css", "log.css", "timeline.css",
+    "style.css", "console.css", "dma.css", "hooks.css", "image.css", "irq.css", "log.css", "timeline.css",
 )  # fmt: skip
 WIDGET = "application/vnd.jupyter.widget-view+json"
-KINDS = ("panel", "registers", "memory", "irq", "log", "timeline", "hooks", "console", "image")
+KINDS = ("panel", "registers", "memory", "irq", "dma", "log", "timeline", "hooks", "console", "image")
 
 
 def joined(names: tuple[str, ...]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from .console import ConsoleFeed
+from .dma import DmaFeed
 from .hooks import HooksFeed
 from .image import ImageFeed
 from .irq import IrqFeed
@@ -25,6 +26,7 @@ FEEDS: Mapping[str, Callable[[Mapping[str, Any]], Feed]] = {
     "registers": RegistersFeed,
     "memory": MemoryFeed,
     "irq": IrqFeed,
+    "dma": DmaFeed,
     "log": LogFeed,
     "timeline": TimelineFeed,
     "hooks": HooksFeed,

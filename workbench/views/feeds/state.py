@@ -1,14 +1,13 @@
 """The feed ``state``: server, counters, rate, stalls, errors."""
 
-from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
+from .rate import Rate
 from .source import Part, Source
 
 __all__ = ["StateFeed"]
 
-_WINDOW = 1.0  # seconds over which the rate is taken
 _TEXT = 4000  # letters of a traceback, the last ones
 _ERRORS = 20
 
@@ -19,7 +18,7 @@ class StateFeed:
     interval = 0.25
 
     def __init__(self, parameters: Mapping[str, Any]) -> None:
-        self._seen: deque[tuple[float, int]] = deque()
+        self._rate = Rate()
         self._last: dict[str, Any] | None = None
 
     def poll(self, source: Source) -> Part | None:
@@ -29,7 +28,7 @@ class StateFeed:
             **_server(source.device),
             "total": log.total,
             "dropped": log.dropped,
-            "rate": self._rate(source.now, history.reads + history.writes + history.missed),
+            "rate": self._rate.of(source.now, history.reads + history.writes + history.missed),
             "reads": history.reads,
             "writes": history.writes,
             "flagged": history.flagged,
@@ -43,13 +42,6 @@ class StateFeed:
             return None
         self._last = json
         return Part(json)
-
-    def _rate(self, now: float, count: int) -> int:
-        self._seen.append((now, count))
-        while len(self._seen) > 2 and self._seen[1][0] <= now - _WINDOW:
-            self._seen.popleft()
-        (begin, before), passed = self._seen[0], now - self._seen[0][0]
-        return round((count - before) / passed) if passed > 0 and begin else 0
 
 
 def _server(device: Any) -> dict[str, str]:

@@ -9,6 +9,7 @@ const panelTable = [
   ["memory", "Memory", () => typeof memoryView === "object" && memoryView],
   ["image", "Screen", () => typeof imageView === "object" && imageView, (layout) => layout.image],
   ["irq", "Interrupts", () => typeof irqView === "object" && irqView],
+  ["dma", "DMA", () => typeof dmaView === "object" && dmaView],
   ["log", "Log", () => typeof logView === "object" && logView],
   ["timeline", "Timeline", () => typeof timelineView === "object" && timelineView],
   ["hooks", "Hooks", () => typeof hooksView === "object" && hooksView],
