@@ -32,7 +32,8 @@ ALLOWED: dict[str, set[str]] = {
     "vectors": {"engine", "interrupts", "protocol"},
     "sharing": {"errors"},
     "dma": {"engine", "errors", "sharing"},
-    "log": {"engine", "errors", "registers", "records", "selection"},
+    "log": {"columns", "engine", "errors", "registers", "records", "selection"},
+    "columns": {"records"},
     "selection": {"records", "registers"},
     "records": {"engine", "errors", "fields", "protocol", "registers"},  # of protocol: names alone
     "cells": set(),
@@ -95,6 +96,8 @@ ALLOWED: dict[str, set[str]] = {
     "server": {"device", "session", "trace", "listener", "runtime", "engine", "errors"},
     "client": {"protocol", "errors"},
     "views": {
+        "columns",
+        "selection",
         "device",
         "log",
         "interrupts",

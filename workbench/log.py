@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, overload
 
 import numpy as np
 
+from .columns import PIECE, Columns
 from .engine import ffi, lib
 from .records import FLAGGED, FLAGS, KINDS, ORIGINS, RECORD, Names, Record, Records
 from .registers import Block
@@ -40,6 +41,16 @@ class LogView:
     def records(self, since: int = 0) -> Records:
         """Return the records with sequence number ``since`` and later as a structured array of RECORD."""
         return self._array[np.searchsorted(self._array["seq"], since) :] if since else self._array
+
+    def columns(self, *names: str, places: bool = False) -> Columns:
+        """Return fields of all records as arrays of their own: what works on many records starts here."""
+        return Columns(self._pieces(), len(self), names, self.names if places else None)
+
+    def _pieces(self) -> Iterator[Records]:
+        """Yield all records in short pieces, oldest first."""
+        records = self.records()
+        for begin in range(0, len(records), PIECE):
+            yield records[begin : begin + PIECE]
 
     def redescribe(self, blocks: Mapping[int, Block]) -> None:
         """Name registers by other blocks from now on."""
@@ -135,21 +146,21 @@ class LogView:
             import pandas as pd
         except ImportError as error:
             raise ImportError("to_pandas() needs pandas: pip install 'pci-workbench[data]'") from error
-        records = self.records()
-        records = records[np.argsort(records["time"], kind="stable")]
-        codes, touches = self.names.table(records)
-        labels, merged = np.unique([touch.label for touch in touches], return_inverse=True)
-        columns: dict[str, Any] = {name: records[name] for name in _COLUMNS}
+        table = self.columns(*_COLUMNS, "time", "kind", "origin", "flags", places=True)
+        table.by_time()
+        labels, merged = np.unique([touch.label for touch in table.touches], return_inverse=True)
+        columns: dict[str, Any] = {name: table[name] for name in _COLUMNS}
         for column, numbers, words in (
-            ("kind", records["kind"].astype(np.intp), list(KINDS.values())),
-            ("origin", records["origin"].astype(np.intp), list(ORIGINS.values())),
-            ("register", merged[codes], labels.astype(str).tolist()),
+            ("kind", table["kind"].view(np.int8), list(KINDS.values())),
+            ("origin", table["origin"].view(np.int8), list(ORIGINS.values())),
+            ("register", merged.astype(np.int32)[table.codes], labels.astype(str).tolist()),
         ):
             columns[column] = pd.Categorical.from_codes(numbers, pd.Index(words))
-        columns |= {name: records["flags"] & bit != 0 for bit, name in FLAGS.items()}
-        elapsed = (records["time"].astype(np.int64) - self.epoch).astype("timedelta64[ns]")
+        columns |= {name: table["flags"] & bit != 0 for bit, name in FLAGS.items()}
+        elapsed = (table["time"].view(np.int64) - self.epoch).view("timedelta64[ns]")
         order = ["seq", "kind", "origin", "register", *_COLUMNS[1:], *FLAGS.values()]
-        return pd.DataFrame(columns, index=pd.TimedeltaIndex(elapsed, name="time"), columns=order)
+        index = pd.TimedeltaIndex(elapsed, name="time")
+        return pd.DataFrame({name: columns[name] for name in order}, index=index, copy=False)
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a comma-separated file: times in ns since the first record, numbers decimal, flags as words.
@@ -220,6 +231,12 @@ class AccessLog(LogView):
         if len(array) and begin == self._start and not self._epoch:
             self._epoch = int(array["time"][0])
         return array
+
+    def _pieces(self) -> Iterator[Records]:
+        begin, end = self._start, int(lib.wb_log_count(self.handle))
+        while begin < end and len(piece := self.since(begin, min(PIECE, end - begin))):
+            begin = int(piece["seq"][-1]) + 1
+            yield piece
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("the log belongs to a device; what can be copied and pickled is a part of it: log[:]")

@@ -70,6 +70,9 @@ _TOUCHES = (lib.WB_KIND_READ, lib.WB_KIND_WRITE, lib.WB_KIND_POKE, lib.WB_KIND_S
 _RESETTING = (lib.WB_KIND_RESET, lib.WB_KIND_STATE)
 _IRQS = (lib.WB_KIND_IRQ, lib.WB_KIND_UNMASK)
 _DMA = (lib.WB_KIND_DMA_READ, lib.WB_KIND_DMA_WRITE, lib.WB_KIND_MAP, lib.WB_KIND_UNMAP)
+_IS_TOUCH = np.isin(np.arange(256), _TOUCHES)
+_IS_IRQ = np.isin(np.arange(256), _IRQS)
+_FAR = 1 << 29  # offsets from here on are numbered: a key has 30 bits for them
 _CACHED = 1 << 16
 _PLAIN_NAMES = {"irq", "dma", "reset", "client", *REGION_NAMES}
 _BYTES = re.compile(rf"({'|'.join(REGION_NAMES)})\+0x[0-9a-f]+")  # where no register is
@@ -117,19 +120,12 @@ class Names:
 
     def table(self, records: Records) -> tuple[npt.NDArray[np.intp], list[Touch]]:
         """Return the distinct places of the records, and for each record the number of its place."""
-        kind = np.where(records["plane"], lib.WB_KIND_WRITE, records["kind"])
-        named = np.isin(kind, _TOUCHES + _IRQS)
-        where = np.where(named, records["offset"], 0).astype(np.uint64)
-        if len(where) and int(where.max()) >= 1 << 30:
-            where = np.unique(where, return_inverse=True)[1].astype(np.uint64)
-        touching = np.isin(kind, _TOUCHES)
-        size = np.where(touching, records["size"], 0).astype(np.uint64)
-        # 5 bits of kind, 8 of region, 21 of size (at most 1 MiB), and the rest is the offset or its number.
-        key = (where << 34) | (size << 13) | (records["region"].astype(np.uint64) << 5)
-        key |= kind.astype(np.uint64)
-        _, first, codes = np.unique(key, return_index=True, return_inverse=True)
-        rows = records[["plane", "kind", "region", "offset", "size"]][first].tolist()
-        return codes, [self.touch(kind_of_touch(*row[:2]), *row[2:]) for row in rows]
+        numbering = self.numbering()
+        return numbering.codes(records).astype(np.intp), numbering.touches
+
+    def numbering(self) -> "Numbering":
+        """Return what numbers the places of many records, piece by piece."""
+        return Numbering(self)
 
     def _resolve(self, kind: int, region: int, offset: int, size: int) -> Touch:
         if kind in _IRQS:
@@ -149,6 +145,54 @@ class Names:
         names = {_join(elements), *elements, *(found.register.name for found in located)}
         full = {f"{name}.{text}" for text in names}
         return Touch(f"{name}.{_join(elements)}", frozenset({name} | names | full), located)
+
+
+class Numbering:
+    """Numbers the places that records touch, in the order in which they come."""
+
+    def __init__(self, names: Names) -> None:
+        self._names, self._keys, self._far = names, Distinct(), Distinct()
+        self.touches: list[Touch] = []  #: what each number stands for
+
+    def codes(self, records: Records) -> npt.NDArray[np.int32]:
+        """Return the number of each record's place."""
+        codes, first = self._keys.codes(self._key(records))
+        for row in records[["plane", "kind", "region", "offset", "size"]][first].tolist():
+            self.touches.append(self._names.touch(kind_of_touch(*row[:2]), *row[2:]))
+        return codes
+
+    def _key(self, records: Records) -> npt.NDArray[np.uint64]:
+        """Return 5 bits of kind, 8 of region, 21 of size (at most 1 MiB), 30 of offset or of its number."""
+        kind = np.where(records["plane"], np.uint8(lib.WB_KIND_WRITE), records["kind"])
+        touching = _IS_TOUCH[kind]
+        where = np.where(touching | _IS_IRQ[kind], records["offset"], 0)
+        far = where >= _FAR
+        if far.any():
+            where[far] = self._far.codes(where[far])[0] + _FAR
+        size = np.where(touching, records["size"], 0).astype(np.uint64)
+        key = (where << np.uint64(34)) | (size << np.uint64(13))
+        return np.bitwise_or(key, (records["region"].astype(np.uint64) << np.uint64(5)) | kind, dtype=np.uint64)
+
+
+class Distinct:
+    """Numbers values in the order in which they come: 0, 1, 2 ..."""
+
+    def __init__(self) -> None:
+        self._values = np.array([(1 << 64) - 1], np.uint64)  # sorted; the last one is no value of ours
+        self._numbers = np.array([-1], np.int32)
+
+    def codes(self, values: npt.NDArray[np.uint64]) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.intp]]:
+        """Return the values' numbers, and where those stand that were not there before."""
+        at = np.searchsorted(self._values, values)
+        new = np.flatnonzero(self._values[at] != values)
+        if not len(new):
+            return self._numbers[at], new
+        fresh, first = np.unique(values[new], return_index=True)
+        places = np.searchsorted(self._values, fresh)
+        numbers = np.arange(len(fresh), dtype=np.int32) + len(self._values) - 1
+        self._values = np.insert(self._values, places, fresh)
+        self._numbers = np.insert(self._numbers, places, numbers)
+        return self._numbers[np.searchsorted(self._values, values)], new[first]
 
 
 def kind_of_touch(plane: int, kind: int) -> int:

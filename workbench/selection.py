@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .records import Names, Record, Records
+from .records import Names, Record, Records, Touch
 from .registers import Block, Field, Register
 
-__all__ = ["codes_of", "moment_of", "newest_seconds", "touching"]
+__all__ = ["codes_of", "fitting", "moment_of", "newest_seconds", "touching"]
 
 
 def codes_of(wanted: str | Iterable[str], table: Mapping[int, str], what: str) -> list[int]:
@@ -45,17 +45,22 @@ def touching(records: Records, names: Names, wanted: Any) -> npt.NDArray[np.bool
 
     Raises ValueError for a name that no record can have, TypeError for what is no register.
     """
+    codes, touches = names.table(records)
+    return fitting(touches, names, wanted)[codes]
+
+
+def fitting(touches: Iterable[Touch], names: Names, wanted: Any) -> npt.NDArray[np.bool_]:
+    """Return which places are, or have, one of the registers; raises as ``touching`` does."""
     chosen = [_place(one) for one in (wanted if _several(wanted) else [wanted])]
     words = {one for one in chosen if isinstance(one, str)}
     for word in words:
         names.check(word)
     described = [one for one in chosen if isinstance(one, Register)]
-    codes, touches = names.table(records)
     fits = [
         bool(words & touch.names) or any(found.register in described for found in touch.located)
         for touch in touches
     ]
-    return np.array(fits, dtype=bool)[codes]
+    return np.array(fits, dtype=bool)
 
 
 def _several(wanted: Any) -> bool:

@@ -26,7 +26,7 @@ class TimeScale:
     """Maps times (ns) to positions on the axis, 0 to ``end``; ``epoch`` is the time called 0."""
 
     def __init__(self, times: npt.NDArray[np.uint64], epoch: int, cut: bool) -> None:
-        ordered = np.sort(times).astype(np.int64)
+        ordered = (np.sort(times) if (times[1:] < times[:-1]).any() else times).astype(np.int64)
         self._base = int(ordered[0]) if len(ordered) else epoch
         self._start = self._base - epoch
         moments = (ordered - self._base).astype(float) if len(ordered) else np.zeros(1)
@@ -85,6 +85,7 @@ def _pauses(gaps: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
     """Return the indexes of the gaps to cut, in order of time."""
     if len(gaps) < 3:
         return np.empty(0, np.intp)
-    least = max(_PAUSE, _SHARE * gaps.sum(), _RATIO * float(np.median(gaps)))
-    longest = np.argsort(-gaps, kind="stable")[:_MOST]
-    return np.sort(longest[gaps[longest] >= least])
+    long = np.flatnonzero(gaps >= max(_PAUSE, _SHARE * gaps.sum()))
+    if len(long):
+        long = long[gaps[long] >= _RATIO * float(np.median(gaps))]
+    return np.sort(long[np.argsort(-gaps[long], kind="stable")[:_MOST]])

@@ -14,8 +14,10 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from ..columns import Columns, first_of
 from ..log import LogView
-from ..records import FLAGGED, KINDS, Records
+from ..records import FLAGGED, KINDS
+from ..selection import fitting, newest_seconds
 from .scale import TimeScale
 
 __all__ = ["Picture", "TimelineAxes", "plot"]
@@ -52,6 +54,7 @@ STYLES = {
 RING = "#D62728"
 OTHERS = "other registers"
 _SPECIAL = ("client", "dma", "reset")  # lanes that are no register, below all others
+_KINDS = 16  # of records, and room for more
 _DENSE = 20_000  # records from which on they are thinned
 _CROWDED = 400  # marks from which on they get no white edge, and rings are shared
 _DPI = 144  # of pictures in a notebook: twice the usual, so that they are sharp
@@ -98,21 +101,25 @@ def plot(
     """
     if order not in ("use", "address"):
         raise ValueError(f'order is "use" or "address", not {order!r}')
-    view = log.filter(last=last)
-    records = view.records()
-    lanes, labels = _lanes(view, records, registers, order, max_lanes)
-    records, lanes = records[lanes >= 0], lanes[lanes >= 0]
+    marks = log.columns("time", "kind", "flags", "region", "offset", places=True)
+    if last is not None:
+        marks.keep(newest_seconds(marks["time"], last))
+    lanes, labels = _lanes(log, marks, registers, order, max_lanes)
+    if len(lanes) and lanes.min() < 0:
+        marks.keep(lanes >= 0)
+        lanes = lanes[lanes >= 0]
     ax = _axes(len(labels), size) if ax is None else ax
-    scale = TimeScale(records["time"], log.epoch, cut_idle)
-    drawn = _thin(records, lanes, scale, ax)
-    note = f"{len(records):,} records, {log.dropped:,} dropped"
-    if len(drawn) < len(records):
+    scale = TimeScale(marks["time"], log.epoch, cut_idle)
+    place = scale.position(marks["time"])
+    drawn = _thin(place, lanes, marks["kind"], scale, ax)
+    note = f"{len(marks):,} records, {log.dropped:,} dropped"
+    if len(drawn) < len(marks):
         note += f", thinned to {len(drawn):,} marks"
     _stripes(ax, labels)
     scale.apply(ax, note)
-    _events(ax, records, scale)
-    _marks(ax, records[drawn], lanes[drawn], scale)
-    _rings(ax, records, lanes, scale)
+    _events(ax, marks, place)
+    _marks(ax, marks["kind"][drawn], lanes[drawn], place[drawn])
+    _rings(ax, marks, lanes, place, scale)
     _legend(ax)
     return ax
 
@@ -124,57 +131,64 @@ def _axes(lanes: int, size: tuple[float, float] | None) -> Axes:
 
 
 def _lanes(
-    view: LogView, records: Records, registers: Any, order: str, most: int
-) -> tuple[npt.NDArray[np.intp], list[str]]:
+    log: LogView, marks: Columns, registers: Any, order: str, most: int
+) -> tuple[npt.NDArray[np.int32], list[str]]:
     """Return the lane of each record (-1: not drawn) and the lanes' labels, the top one first."""
-    codes, touches = view.names.table(records)
-    labels, merged = np.unique([touch.label for touch in touches], return_inverse=True)
-    codes = merged[codes] if len(touches) else codes
-    first, last = np.full(len(labels), len(records)), np.arange(len(records))
-    np.minimum.at(first, codes, last)
+    labels, merged = np.unique([touch.label for touch in marks.touches], return_inverse=True)
+    counts = np.bincount(marks.codes, minlength=len(marks.touches))
+    uses = np.bincount(merged, weights=counts, minlength=len(labels))
+    place_first = first_of(marks.codes, len(marks.touches))
+    first = np.full(len(labels), len(marks))
+    there = place_first >= 0  # a place may have gone with the records that `last` left out
+    np.minimum.at(first, merged[there], place_first[there])
     special = np.array([text in _SPECIAL or text.startswith("irq.") for text in labels], bool)
-    keep = np.ones(len(labels), bool)
+    keep = uses > 0
     if registers is not None:
-        wanted = view.filter(register=registers).records()["seq"]
-        keep = special.copy()
-        keep[codes[np.isin(records["seq"], wanted)]] = True
-    rank = first if order == "use" else _addresses(records, first)
-    lane_of = np.full(len(labels), -1)
+        wanted = np.unique(merged[fitting(marks.touches, log.names, registers)])
+        keep &= special | np.isin(np.arange(len(labels)), wanted)
+    rank = first if order == "use" else _addresses(marks, np.where(keep, first, 0))
     ordinary = [code for code in np.argsort(rank, kind="stable") if keep[code] and not special[code]]
-    uses = np.bincount(codes, minlength=len(labels))
     aside = [str(label).startswith("config.") for label in labels]
     busiest = set(sorted(ordinary, key=lambda code: (aside[code], -uses[code]))[:most])
     top = [code for code in ordinary if code in busiest]
     bottom = [code for code in np.argsort(first, kind="stable") if keep[code] and special[code]]
     names = [str(labels[code]) for code in top]
+    lane_of = np.full(len(labels), -1, np.int32)
     lane_of[top] = np.arange(len(top))
     if len(top) < len(ordinary):
         lane_of[[code for code in ordinary if code not in busiest]] = len(names)
         names.append(f"{len(ordinary) - len(top)} {OTHERS}")
     lane_of[bottom] = len(names) + np.arange(len(bottom))
     names += [str(labels[code]).removeprefix("irq.") for code in bottom]
-    return lane_of[codes] if len(labels) else codes, names
+    return lane_of[merged][marks.codes] if len(labels) else marks.codes, names
 
 
-def _addresses(records: Records, first: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _addresses(marks: Columns, first: npt.NDArray[Any]) -> npt.NDArray[Any]:
     """Return a rank by region and offset for the lanes, given each lane's first record."""
-    places = records[first]
     rank = np.empty(len(first), np.intp)
-    rank[np.lexsort((places["offset"], places["region"]))] = np.arange(len(first))
+    rank[np.lexsort((marks["offset"][first], marks["region"][first]))] = np.arange(len(first))
     return rank
 
 
-def _thin(records: Records, lanes: npt.NDArray[np.intp], scale: TimeScale, ax: Axes) -> npt.NDArray[np.intp]:
+def _thin(
+    place: npt.NDArray[np.float64],
+    lanes: npt.NDArray[np.int32],
+    kinds: npt.NDArray[Any],
+    scale: TimeScale,
+    ax: Axes,
+) -> npt.NDArray[np.intp]:
     """Return which records to draw: all, or the first of each kind in each pixel of each lane."""
-    if len(records) <= _DENSE:
-        return np.arange(len(records))
-    return _first_in(scale.position(records["time"]) / _pixel(ax, scale), lanes * 16 + records["kind"])
+    if len(place) <= _DENSE:
+        return np.arange(len(place))
+    return _first_in(place / _pixel(ax, scale), lanes * np.int32(_KINDS) + kinds)
 
 
-def _first_in(column: npt.NDArray[np.float64], group: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+def _first_in(column: npt.NDArray[np.float64], group: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
     """Return the index of the first record of each group in each column."""
-    key = column.astype(np.int64) * ((int(group.max()) if len(group) else 0) + 1) + group
-    return np.sort(np.unique(key, return_index=True)[1])
+    groups = (int(group.max()) if len(group) else 0) + 1
+    key = column.astype(np.int32) * np.int32(groups) + group
+    first = first_of(key, (int(key.max()) if len(key) else 0) + 1)
+    return np.sort(first[first >= 0])
 
 
 def _pixel(ax: Axes, scale: TimeScale) -> float:
@@ -196,21 +210,22 @@ def _stripes(ax: Axes, labels: list[str]) -> None:
     ax.spines[["top", "right", "left"]].set_visible(False)
 
 
-def _events(ax: Axes, records: Records, scale: TimeScale) -> None:
+def _events(ax: Axes, marks: Columns, place: npt.NDArray[np.float64]) -> None:
     """Draw a fine line through all lanes for each interrupt, hook swap and reset, while they are few."""
     for kind, style in (("irq", ":"), ("swap", "--"), ("reset", "-")):
-        times = records["time"][records["kind"] == _code(kind)]
-        if 0 < len(times) <= _EVENTS:
-            ax.vlines(scale.position(times), 0, 1, color=STYLES[kind].colour, linewidth=0.8, linestyle=style,
+        chosen = marks["kind"] == _code(kind)
+        if 0 < np.count_nonzero(chosen) <= _EVENTS:
+            ax.vlines(place[chosen], 0, 1, color=STYLES[kind].colour, linewidth=0.8, linestyle=style,
                       alpha=0.45, zorder=1.5, transform=ax.get_xaxis_transform())  # fmt: skip
 
 
-def _marks(ax: Axes, records: Records, lanes: npt.NDArray[np.intp], scale: TimeScale) -> None:
+def _marks(
+    ax: Axes, kinds: npt.NDArray[Any], lanes: npt.NDArray[np.int32], place: npt.NDArray[np.float64]
+) -> None:
     """Draw one line of markers a kind."""
-    place = scale.position(records["time"])
-    edge = 0.5 if len(records) < _CROWDED else 0.0
+    edge = 0.5 if len(kinds) < _CROWDED else 0.0
     for kind, style in STYLES.items():
-        chosen = records["kind"] == _code(kind)
+        chosen = kinds == _code(kind)
         stroke = style.marker in "+x"
         if chosen.any():
             ax.plot(place[chosen], lanes[chosen] + style.shift, linestyle="none", marker=style.marker,
@@ -219,18 +234,23 @@ def _marks(ax: Axes, records: Records, lanes: npt.NDArray[np.intp], scale: TimeS
                     markeredgewidth=1.5 if stroke else edge, zorder=3)  # fmt: skip
 
 
-def _rings(ax: Axes, records: Records, lanes: npt.NDArray[np.intp], scale: TimeScale) -> None:
+def _rings(
+    ax: Axes,
+    marks: Columns,
+    lanes: npt.NDArray[np.int32],
+    place: npt.NDArray[np.float64],
+    scale: TimeScale,
+) -> None:
     """Ring flagged records in red; where they crowd, one ring for many."""
-    flagged = records["flags"] & FLAGGED != 0
-    if not flagged.any():
+    flagged = np.flatnonzero(marks["flags"] & FLAGGED)
+    if not len(flagged):
         return
+    if len(flagged) > _CROWDED:
+        group = lanes[flagged] * np.int32(_KINDS) + marks["kind"][flagged]
+        flagged = flagged[_first_in(place[flagged] / (24 * _pixel(ax, scale)), group)]
     shifts = np.array([STYLES[name].shift for name in KINDS.values()])
-    records, lanes = records[flagged], lanes[flagged]
-    place, height = scale.position(records["time"]), lanes + shifts[records["kind"]]
-    chosen = np.arange(len(place))
-    if len(place) > _CROWDED:
-        chosen = _first_in(place / (24 * _pixel(ax, scale)), lanes * 16 + records["kind"])
-    ax.plot(place[chosen], height[chosen], linestyle="none", marker="o", markersize=11,
+    height = lanes[flagged] + shifts[marks["kind"][flagged]]
+    ax.plot(place[flagged], height, linestyle="none", marker="o", markersize=11,
             markerfacecolor="none", markeredgecolor=RING, markeredgewidth=1.6, zorder=4,
             label="flagged")  # fmt: skip
 
