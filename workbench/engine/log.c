@@ -12,14 +12,6 @@
 
 enum { PIECE = 1024 };          /* records copied while the lock is held */
 
-uint64_t wb_clock(void)
-{
-    struct timespec now;
-
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 void wb_log_add_locked(wb_device *device, wb_record *record)
 {
     record->seq = device->seq;

@@ -308,9 +308,13 @@ int wb_dirty_stop(wb_device *device);                       /* -EINVAL: was off 
 int wb_dirty_report(wb_device *device, uint64_t iova, uint64_t length, uint64_t page_size, uint64_t *bitmap,
                     uint64_t words);
 
+/* ---- clock.c ---- */
+
+/* ns of CLOCK_MONOTONIC, as in wb_record.time: within 1 us of clock_gettime(), and never back in a thread. */
+uint64_t wb_clock(void);
+
 /* ---- log.c: the ring ---- */
 
-uint64_t wb_clock(void);                                    /* ns, as in wb_record.time */
 /* Appends a record; seq is filled in, time too when it is 0. */
 void wb_log_add(wb_device *device, const wb_record *record);
 /*
