@@ -7,8 +7,8 @@
  * client's answers. Such a copy can end half done; all others are whole or not at all, unless the
  * client truncates its file meanwhile.
  *
- * A copy of up to a page from or to mapped memory is done under the lock after all: that is shorter
- * than giving the lock back and taking it again. It is not timed either, as the clock costs the most.
+ * A copy of up to a page that lies in one mapped range is done under the lock after all: that is shorter
+ * than giving the lock back and taking it again, and nothing need be pinned. It is not timed either.
  */
 #include "dmafile.h"
 
@@ -42,6 +42,16 @@ static struct copy new_copy(const wb_dma_span *spans, uint32_t count, uint8_t *t
 }
 
 /* ---- before and after, under the lock ---- */
+
+/* 0, or why the device may not copy now. */
+static int refused_locked(const wb_device *device)
+{
+    if (wb_asleep(device))
+        return -EHOSTDOWN;
+    if (device->halted & WB_HALT_STOP)
+        return -ESHUTDOWN;
+    return wb_command_locked(device, WB_PCI_COMMAND_MASTER) & WB_PCI_COMMAND_MASTER ? 0 : -EACCES;
+}
 
 /* May every byte of the span be copied? Says in copy->only and copy->far how. */
 static int check_span_locked(wb_device *device, struct copy *copy, const wb_dma_span *span)
@@ -89,12 +99,9 @@ static int open_locked(wb_device *device, struct copy *copy)
 {
     int result;
 
-    if (copy->access && wb_asleep(device))
-        return -EHOSTDOWN;
-    if (copy->access && device->halted & WB_HALT_STOP)
-        return -ESHUTDOWN;
-    if (copy->access && !(wb_command_locked(device, WB_PCI_COMMAND_MASTER) & WB_PCI_COMMAND_MASTER))
-        return -EACCES;
+    result = copy->access ? refused_locked(device) : 0;
+    if (result)
+        return result;
     for (; copy->at < copy->count; copy->at++) {
         result = check_span_locked(device, copy, &copy->spans[copy->at]);
         if (result)
@@ -106,12 +113,6 @@ static int open_locked(wb_device *device, struct copy *copy)
     else
         pin_locked(device, copy, 1);
     return !copy->far ? 0 : copy->origin == PEEK ? -ENXIO : wb_peer_check_locked(device);
-}
-
-/* Is a copy, which may go ahead, over sooner than another turn of the lock? */
-static int is_quick(const struct copy *copy)
-{
-    return copy->only && copy->spans->size <= QUICK && copy->only->file->bytes && !copy->only->file->huge;
 }
 
 static void log_span_locked(wb_device *device, const struct copy *copy, const wb_dma_span *span, int result,
@@ -132,8 +133,7 @@ static void log_span_locked(wb_device *device, const struct copy *copy, const wb
     } else {
         memcpy(&record.value, first, span->size < 8 ? span->size : 8);
     }
-    if (result || !is_quick(copy))
-        record.latency = wb_elapsed(copy->time);
+    record.latency = wb_elapsed(copy->time);
     wb_log_add_locked(device, &record);
 }
 
@@ -253,9 +253,7 @@ static int run(wb_device *device, struct copy *copy)
     wb_lock(device);
     result = open_locked(device, copy);
     opened = !result;
-    if (opened && is_quick(copy)) {
-        result = move_spans(device, copy);      /* takes no lock: all is in one mapping */
-    } else if (opened) {
+    if (opened) {
         wb_unlock(device);
         result = move_spans(device, copy);
         wb_lock(device);
@@ -267,6 +265,45 @@ static int run(wb_device *device, struct copy *copy)
     }
     wb_unlock(device);
     return result;
+}
+
+/* ---- at once, under the lock ---- */
+
+/* Where bytes of guest memory lie, if the device may copy them and they are one piece of a mapping. */
+static uint8_t *mapped_locked(wb_device *device, uint64_t iova, uint64_t size, uint32_t access)
+{
+    struct wb_range *range;
+    const struct wb_file *file;
+
+    if (refused_locked(device) || wb_range_get_locked(device, iova, access, &range))
+        return NULL;
+    file = range->file;
+    if (wb_range_is_far(range) || !file->bytes || file->huge || size > range->at.size - (iova - range->at.iova))
+        return NULL;
+    return file->bytes + range->at.offset + (iova - range->at.iova);
+}
+
+/* Is it a copy that can be done at once? Does it. Else nothing has happened yet. */
+static int quick(wb_device *device, uint64_t iova, uint8_t *to, const uint8_t *from, uint64_t size,
+                 uint32_t origin)
+{
+    wb_record record = {
+        .time = wb_clock(), .kind = to ? WB_KIND_DMA_READ : WB_KIND_DMA_WRITE, .origin = (uint8_t)origin,
+        .region = WB_NO_REGION, .offset = iova, .size = (uint32_t)size, .flags = size > 8 ? WB_LONG : 0,
+    };
+    uint8_t *guest;
+
+    wb_lock(device);
+    guest = mapped_locked(device, iova, size, to ? WB_DMA_READABLE : WB_DMA_WRITABLE);
+    if (guest) {
+        memcpy(to ? to : guest, to ? guest : from, size);
+        memcpy(&record.value, to ? to : from, size < 8 ? size : 8);
+        wb_log_add_locked(device, &record);
+        if (from)
+            wb_dirty_mark_locked(device, iova, size);
+    }
+    wb_unlock(device);
+    return guest != NULL;
 }
 
 /* ---- the calls ---- */
@@ -290,6 +327,8 @@ int wb_dma_read(wb_device *device, uint64_t iova, uint8_t *bytes, uint64_t size,
 {
     wb_dma_span span = {iova, size};
 
+    if (size - 1 < QUICK && origin < WB_ORIGINS && quick(device, iova, bytes, NULL, size, origin))
+        return 0;
     return wb_dma_gather(device, &span, 1, bytes, origin);
 }
 
@@ -297,6 +336,8 @@ int wb_dma_write(wb_device *device, uint64_t iova, const uint8_t *bytes, uint64_
 {
     wb_dma_span span = {iova, size};
 
+    if (size - 1 < QUICK && origin < WB_ORIGINS && quick(device, iova, NULL, bytes, size, origin))
+        return 0;
     return wb_dma_scatter(device, &span, 1, bytes, origin);
 }
 
