@@ -10,7 +10,10 @@
 
 #include <time.h>
 
-enum { PIECE = 1024 };          /* records copied while the lock is held */
+enum {
+    PIECE = 1024,               /* records copied while the lock is held */
+    AHEAD = 4                   /* records that memory is asked for in advance: it is slower than an access */
+};
 
 void wb_log_add_locked(wb_device *device, wb_record *record)
 {
@@ -18,6 +21,7 @@ void wb_log_add_locked(wb_device *device, wb_record *record)
     if (!record->time)
         record->time = wb_clock();
     device->ring[device->seq++ & device->ring_mask] = *record;
+    __builtin_prefetch(&device->ring[(device->seq + AHEAD) & device->ring_mask], 1, 3);
     if (device->waiters)
         pthread_cond_broadcast(&device->logged);
 }

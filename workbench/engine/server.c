@@ -2,7 +2,7 @@
  * server.c - the loop: bytes that came (wire.c) to messages, and replies back.
  *
  * One recvmsg takes what is there, every complete message in it is served in order, and each reply
- * is one sendmsg. Nothing else is called on that path. Only while the client has registered an
+ * is one send. Nothing else is called on that path. Only while the client has registered an
  * eventfd for unmasking INTx, or was given eventfds of doorbells, does a poll come first.
  *
  * The kernel ends a recvmsg behind the bytes that carried descriptors. So the descriptors of one
@@ -42,7 +42,8 @@ static void forget_fds(struct conversation *talk, uint32_t count)
 {
     talk->nfds -= count;
     talk->carried = 0;
-    memmove(talk->fds, talk->fds + count, talk->nfds * sizeof *talk->fds);
+    if (count)
+        memmove(talk->fds, talk->fds + count, talk->nfds * sizeof *talk->fds);
 }
 
 static void trace(wb_device *device, int from_server, const uint8_t *bytes, uint32_t size, uint32_t nfds)
@@ -143,7 +144,8 @@ static int serve_received(struct conversation *talk)
         wb_turn_end(device);
         talk->head += header.size;
     }
-    memmove(device->in, device->in + talk->head, talk->tail - talk->head);
+    if (talk->tail != talk->head)
+        memmove(device->in, device->in + talk->head, talk->tail - talk->head);
     talk->tail -= talk->head;
     talk->head = 0;
     talk->carried = talk->nfds;
