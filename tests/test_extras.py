@@ -45,6 +45,13 @@ def test_qmp_needs_its_package_and_names_the_extra() -> None:
     assert said == "vm.qmp() needs qemu.qmp: pip install 'pci-workbench[vm]'\n"
 
 
+def test_a_native_hook_from_a_function_needs_numba_and_names_the_extra() -> None:
+    said = without(
+        ["numba"], "import workbench as wb\n" + RAISES.format(call="wb.native.code(lambda wb, access: 0)")
+    )
+    assert said == "a native hook from a function needs numba: pip install 'pci-workbench[native]'\n"
+
+
 def test_a_vm_is_made_without_qmp() -> None:
     said = without(["qemu", "qemu.qmp"], CARD + "print(wb.VM(card, modules='gpio-pci-idio-16'))\n")
     assert said == "<VM not running, 1 device>\n"

@@ -92,7 +92,7 @@ def test_it_says_what_it_needs_what_it_offers_and_under_which_licence(wheel: Pat
         scripts = archive.read(info["entry_points.txt"]).decode()
     assert "LICENSE" in info
     lines = metadata.partition("\n\n")[0].splitlines()
-    for extra in ("lab", "data", "vm", "test"):
+    for extra in ("lab", "data", "vm", "native", "test"):
         assert f"Provides-Extra: {extra}" in lines
     assert {"Requires-Python: >=3.11", "License-Expression: BSD-3-Clause"} <= set(lines)
     core = [line for line in lines if line.startswith("Requires-Dist") and "extra ==" not in line]

@@ -19,6 +19,7 @@ from .capability_kinds import (
 from .device import Device
 from .doorbells import Doorbell
 from .errors import (
+    CompileError,
     DescriptionError,
     DmaError,
     HookError,
@@ -55,6 +56,7 @@ __all__ = [
     "ByteStream",
     "Capability",
     "Client",
+    "CompileError",
     "DescriptionError",
     "Device",
     "DmaError",

@@ -188,6 +188,8 @@ def _layers(value: object) -> list[object]:
 
 def _hook_problem(value: object) -> str | None:
     """Say why a hooked method cannot be called with (self, access) or (self), or None."""
+    if hasattr(value, "workbench_native"):
+        return None
     if isinstance(value, (staticmethod, classmethod, property)):
         return f"a hook is a plain method (self, access): leave @{type(value).__name__} out"
     try:
@@ -223,4 +225,7 @@ def _stood_in(function: Any, cls: type[Any]) -> bool:
 
 
 def _place(function: Any) -> tuple[str, int]:
+    if hasattr(function, "workbench_native"):
+        where: tuple[str, int] = function.where
+        return where
     return function.__code__.co_filename, function.__code__.co_firstlineno

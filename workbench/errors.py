@@ -4,6 +4,7 @@
 
     WorkbenchError
     ├─ DescriptionError (ValueError)    a device is described wrongly; lists every mistake at once
+    ├─ CompileError (ValueError)        the C, or the numba, of a native hook does not compile
     ├─ StateError (RuntimeError)        a call does not fit the state: closed, already serving ...
     ├─ SnapshotError (ValueError)       bytes or a file are no snapshot, damaged, or too large
     ├─ ProtocolError (ConnectionError)  a vfio-user peer broke the protocol or refused a message
@@ -16,12 +17,15 @@ A guest's mistake never raises in a cell: it becomes an error reply and a log re
 
 import errno
 from collections.abc import Sequence
+from typing import NamedTuple
 
 __all__ = [
     "DMA_REASONS",
+    "CompileError",
     "DescriptionError",
     "DmaError",
     "HookError",
+    "Problem",
     "ProtocolError",
     "SnapshotError",
     "StateError",
@@ -41,6 +45,43 @@ class DescriptionError(WorkbenchError, ValueError):
         self.subject = subject
         self.problems = tuple(problems)
         super().__init__("\n  - ".join([f"{subject} is described wrongly:", *self.problems]))
+
+
+class Problem(NamedTuple):
+    """What a compiler complains about: where, in which column (0: it does not say), and the line's text."""
+
+    place: str  #: "In[5]" or "file.py"
+    line: int
+    column: int
+    message: str
+    text: str
+
+    def __str__(self) -> str:
+        lines = [f"{self.place}:{self.line}: {self.message}"]
+        if self.text:
+            lines.append(f"    {self.text}")
+        if self.text and self.column:
+            before = "".join("\t" if letter == "\t" else " " for letter in self.text[: self.column - 1])
+            lines.append(f"    {before}^")
+        return "\n".join(lines)
+
+
+class CompileError(WorkbenchError, ValueError):
+    """The source of a native hook does not compile. ``problems`` lists what the compiler complains about.
+
+    A notebook shows it as it does a SyntaxError: the line of the cell and the complaint, no traceback.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(map(str, self.problems)))
+
+    def __reduce__(self) -> tuple[type["CompileError"], tuple[object]]:
+        return type(self), (self.problems,)
+
+    def _render_traceback_(self) -> list[str]:
+        """Say what IPython shows."""
+        return [f"{type(self).__name__}: the native hook does not compile", *str(self).splitlines()]
 
 
 class StateError(WorkbenchError, RuntimeError):

@@ -2,7 +2,7 @@
 
 import logging
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from .errors import HookError
@@ -41,28 +41,33 @@ class Failures:
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
+        self.gather: Callable[[], None] = lambda: (
+            None
+        )  #: adds what is known elsewhere, before they are looked at
         self._kept: dict[tuple[str, int, str, str], HookFailure] = {}
 
     def __iter__(self) -> Iterator[HookFailure]:
+        self.gather()
         return iter(list(self._kept.values()))
 
     def __len__(self) -> int:
+        self.gather()
         return len(self._kept)
 
     def __getitem__(self, index: int) -> HookFailure:
         return list(self)[index]
 
-    def add(self, name: str, error: BaseException, revision: int = 0) -> None:
+    def add(self, name: str, error: BaseException, revision: int = 0, times: int = 1) -> None:
         """Count what a hook raised; log its traceback the first time this revision raises it there."""
         key = (name, revision, type(error).__name__, _place(error))
         known = self._kept.pop(key, None)
         if known is not None:
             # Only counted: a guest may make a hook raise as often as it likes.
-            self._kept[key] = replace(known, count=known.count + 1)
+            self._kept[key] = replace(known, count=known.count + times)
             error.__traceback__ = None
             return
         text = "".join(traceback.format_exception(error, limit=FRAMES))
-        self._kept[key] = HookFailure(name, revision, error, text, 1)
+        self._kept[key] = HookFailure(name, revision, error, text, times)
         while len(self._kept) > KEPT:
             del self._kept[next(iter(self._kept))]
         if not isinstance(error, KeyboardInterrupt):  # Ctrl-C reaches the user by itself
@@ -71,10 +76,12 @@ class Failures:
 
     def clear(self) -> None:
         """Forget them."""
+        self.gather()
         self._kept.clear()
 
     def check(self) -> None:
         """Raise HookError for the latest failure, its own exception as the cause; nothing if none."""
+        self.gather()
         if self._kept:
             failure = list(self._kept.values())[-1]
             times = f"{failure.count} time{'s' if failure.count > 1 else ''}"

@@ -9,21 +9,24 @@ never runs code on the device.
 
 from collections.abc import Callable
 from enum import IntEnum
+from functools import partial
 from operator import index
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from .engine import lib
 from .fields import Field, spell
 from .hook import Hook
+from .hookslot import HookSlot
 from .mistakes import shown
 from .number import Number
 from .region import Region
 from .registers import Register
 from .unseen import unseen
 
-__all__ = ["FieldHandle", "RegisterHandle", "whole_number"]
+if TYPE_CHECKING:
+    from .native import NativeCode
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+__all__ = ["FieldHandle", "RegisterHandle", "whole_number"]
 
 
 class FieldHandle(Number):
@@ -158,15 +161,15 @@ class RegisterHandle(Number):
         """Poke the reset value."""
         self.poke(self.description.reset)
 
-    def on_read(self, function: Function) -> Function:
+    @property
+    def on_read(self) -> HookSlot:
         """Decorate: ``function(device, access)`` runs before each guest read; a result is poked."""
-        self.set_hook("read", function)
-        return function
+        return HookSlot(partial(self.set_hook, "read"))
 
-    def on_write(self, function: Function) -> Function:
+    @property
+    def on_write(self) -> HookSlot:
         """Decorate: ``function(device, access)`` runs after each guest write was stored."""
-        self.set_hook("write", function)
-        return function
+        return HookSlot(partial(self.set_hook, "write"))
 
     def hook(self, slot: str) -> Hook | None:
         """Return the hook in slot "read" or "write", or None."""
@@ -176,9 +179,9 @@ class RegisterHandle(Number):
         """Remove the hook in slot "read" or "write"; the C rules answer alone again."""
         self._region.hooks.remove(self._region.index, self.description, self.index, _slot(slot))
 
-    def set_hook(self, slot: str, function: Callable[..., Any]) -> None:
-        """Put a function in slot "read" or "write"; the decorators are short for it."""
-        self._region.hooks.set(self._region.index, self.description, self.index, _slot(slot), function)
+    def set_hook(self, slot: str, function: "Callable[..., Any] | NativeCode") -> Hook:
+        """Put a function, or native code, in slot "read" or "write"; the decorators are short for it."""
+        return self._region.hooks.set(self._region.index, self.description, self.index, _slot(slot), function)
 
     def __repr__(self) -> str:
         value, register = self.value, self.description

@@ -50,8 +50,13 @@ class Hook:
     text. ``described`` is True for a method of the device's class, ``enabled`` False while switched off.
     """
 
+    calls = 0
+    errors = 0
+    longest = 0  #: ns
+    native = False  #: it needs no interpreter
+
     def __init__(
-        self, block: str, region: int, register: Register, index: int, slot: str, function: Callable[..., Any]
+        self, block: str, region: int, register: Register, index: int, slot: str, function: Any
     ) -> None:
         name = f"{block}.{register.element_name(index)}"
         self.name = name
@@ -62,16 +67,16 @@ class Hook:
         self.offset = register.element_offset(index)
         self.slot = slot
         self.function = function
-        self.takes = accepted_arguments(name, function)
-        self.cell = place_of(function)
-        self.source = source_of(function)
+        self._learn(name, function)
         self.described = False
         self.enabled = True
         self.revision = 0
-        self.calls = 0
-        self.errors = 0
-        self.longest = 0  #: ns
         self._times: deque[int] = deque(maxlen=TIMES)
+
+    def _learn(self, name: str, function: Callable[..., Any]) -> None:
+        self.takes = accepted_arguments(name, function)
+        self.cell = place_of(function)
+        self.source = source_of(function)
 
     def ran(self, ns: int) -> None:
         """Count a call that took so long."""

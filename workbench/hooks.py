@@ -19,6 +19,8 @@ from .engine import ffi, lib, words_of
 from .errors import DescriptionError, StateError
 from .failures import Failures, HookSkippedError
 from .hook import Access, Hook
+from .native import NativeCode
+from .nativehook import NativeHook, Natives
 from .pages import unhookable
 from .registers import Block, Register
 from .stalls import Stalls
@@ -55,6 +57,8 @@ class Hooks:
         self._thread = 0
         self._depth = 0
         self.failures = Failures(logger)
+        self.failures.gather = self._gather
+        self._natives = Natives(handle)
         self.stalls = Stalls()
         self.interrupted = 0  # the thread in whose hook Ctrl-C was pressed, until it is raised there
         self.on_change: Callable[[], None] = lambda: None
@@ -67,6 +71,16 @@ class Hooks:
 
     def __repr__(self) -> str:
         return "\n".join(map(repr, self)) or "<no hooks>"
+
+    @property
+    def in_python(self) -> int:
+        """How many need the interpreter."""
+        return len(self) - len(self._natives)
+
+    @property
+    def running(self) -> Hook | None:
+        """The hook that runs now, or None."""
+        return self.stalls.running or self._natives.running()
 
     @property
     def running_here(self) -> bool:
@@ -91,10 +105,10 @@ class Hooks:
         register: Register,
         index: int,
         slot: str,
-        function: Callable[..., Any],
+        function: Callable[..., Any] | NativeCode,
         described: bool = False,
     ) -> Hook:
-        """Put ``function`` in a slot ("read" or "write") and return the Hook with its new revision.
+        """Put a function, or native code, in a slot ("read" or "write"); return the Hook, with its revision.
 
         Logged as a swap, unless it is part of the class (``described``) and the slot was never used.
         Raises DescriptionError when the function cannot be called with (device) or (device, access), or
@@ -104,16 +118,17 @@ class Hooks:
         if block.mapped_area(register.element_offset(index)):
             why = unhookable(register.element_offset(index))
             raise DescriptionError(f"{block.name}.{register.element_name(index)}", [why])
-        hook = Hook(block.name, region, register, index, slot, function)
+        hook = _hook(block.name, region, register, index, slot, function)
         hook.described = described
         return self._install(hook)
 
     def set_again(self, was: Hook, enabled: bool = True) -> Hook:
         """Put the function of an earlier hook back into its slot; return the Hook with its new revision."""
-        hook = Hook(
-            self._blocks[was.region].name, was.region, was.register, was.index, was.slot, was.function
-        )
+        name = self._blocks[was.region].name
+        hook = _hook(name, was.region, was.register, was.index, was.slot, was.function)
         hook.described, hook.enabled = was.described, enabled
+        if isinstance(hook, NativeHook):
+            hook.resume(was)
         hook.cell, hook.source = was.cell, was.source  # it was defined there, not here
         return self._install(hook)
 
@@ -122,6 +137,8 @@ class Hooks:
         with self._swapping:
             history = self._history.setdefault(key, [])
             hook.revision = min(history[-1].revision + 1, 0xFFFF) if history else 1
+            if isinstance(hook, NativeHook):
+                hook.follow(history[-1] if history else None)
             history.append(hook)
             del history[:-HISTORY]
             self._put(key, hook, logged=not hook.described or hook.revision > 1)
@@ -148,11 +165,13 @@ class Hooks:
             self._table[key] = hook
         self._plans = {}
         on, size = int(hook is not None and hook.enabled), described.register.size
-        lib.wb_region_hook(self._handle, region, offset, size, BITS[slot], on)
+        shared = self._blocks[region].at(offset, size)
+        if not self._natives.exchange(described, len(shared) == 1, bool(on)):
+            lib.wb_region_hook(self._handle, region, offset, size, BITS[slot], on)
         # Registers may share bytes, and so hook bits.
-        for register, index in () if on else self._blocks[region].at(offset, size):
+        for register, index in () if on else shared:
             other = self.get(region, register, index, slot)
-            if other is not None and other.enabled:
+            if other is not None and other.enabled and other not in self._natives:
                 lib.wb_region_hook(self._handle, region, other.offset, other.register.size, BITS[slot], 1)
         if logged:
             record = {
@@ -309,6 +328,8 @@ class Hooks:
         return plan
 
     def _call(self, hook: Hook, access: Any) -> bool:
+        if isinstance(hook, NativeHook):
+            return hook.run(self._handle, access)
         stalls, start = self.stalls, time.monotonic_ns()
         outer, stalls.running, stalls.since = (stalls.running, stalls.since), hook, start
         try:
@@ -334,6 +355,15 @@ class Hooks:
                 function(*arguments)
             except BaseException as error:
                 self._fail(name, error)
+
+    def _gather(self) -> None:
+        """Add what native hooks failed with, which nobody told Python."""
+        for history in list(self._history.values()):
+            for hook in list(history):
+                if isinstance(hook, NativeHook):
+                    count, error = hook.untold()
+                    if count:
+                        self.failures.add(hook.key, error, hook.revision, count)
 
     def _fail(self, name: str, error: BaseException, revision: int = 0) -> None:
         if isinstance(error, KeyboardInterrupt):  # the user's Ctrl-C: the caller raises it again
@@ -380,6 +410,19 @@ class Hooks:
         # Not a poke of its own in the log: the read's record shows the value.
         data = value.to_bytes(hook.register.size, "little")
         lib.wb_region_set(self._handle, region, lib.WB_VALUE, hook.offset, data, len(data))
+
+
+def _hook(
+    block: str,
+    region: int,
+    register: Register,
+    index: int,
+    slot: str,
+    function: Callable[..., Any] | NativeCode,
+) -> Hook:
+    if isinstance(function, NativeCode):
+        return NativeHook(block, region, register, index, slot, function)
+    return Hook(block, region, register, index, slot, function)
 
 
 def _shift(value: int, bits: int) -> int:

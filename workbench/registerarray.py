@@ -1,16 +1,16 @@
 """Arrays of registers seen through one device: ``dev.bar0.DB[2]``."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
 
 from .handles import RegisterHandle, whole_number
+from .hookslot import HookSlot
 from .region import Region
 from .registers import Register
 from .unseen import unseen
 
 __all__ = ["RegisterArray"]
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class RegisterArray(tuple[RegisterHandle, ...]):
@@ -89,17 +89,19 @@ class RegisterArray(tuple[RegisterHandle, ...]):
 
     __hash__ = object.__hash__
 
-    def on_read(self, function: Function) -> Function:
+    @property
+    def on_read(self) -> HookSlot:
         """Decorate: hook each element; ``access.index`` says which one was read."""
-        for element in self:
-            element.on_read(function)
-        return function
+        return HookSlot(partial(self._set_hooks, "read"))
 
-    def on_write(self, function: Function) -> Function:
+    @property
+    def on_write(self) -> HookSlot:
         """Decorate: hook each element; ``access.index`` says which one was written."""
+        return HookSlot(partial(self._set_hooks, "write"))
+
+    def _set_hooks(self, slot: str, function: Any) -> None:
         for element in self:
-            element.on_write(function)
-        return function
+            element.set_hook(slot, function)
 
     def __repr__(self) -> str:
         from .views.html import array_text

@@ -14,19 +14,18 @@ import copy
 import inspect
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from . import mistakes
 from .errors import DescriptionError
 from .fields import Field, spell
+from .hookslot import HookSlot
 from .mistakes import MOST_ELEMENTS, flag, integer, shown, text
 from .pages import Area, covering, mapped_areas, unmappable
 from .planes import WRITES, Segment, compile_register, compile_segments
 
 __all__ = ["Bar", "Block", "Field", "Located", "Register", "Segment"]
-
-Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Register:
@@ -171,23 +170,26 @@ class Register:
         other.tagged = []
         return other
 
-    def on_read(self, function: Function) -> Function:
+    @property
+    def on_read(self) -> HookSlot:
         """Decorate a Device's method: it runs before each guest read of this register."""
-        return self._tag(function, "read")
+        return HookSlot(partial(self._tag, "read"))
 
-    def on_write(self, function: Function) -> Function:
+    @property
+    def on_write(self) -> HookSlot:
         """Decorate a Device's method: it runs after each guest write to this register was stored."""
-        return self._tag(function, "write")
+        return HookSlot(partial(self._tag, "write"))
 
-    def _tag(self, function: Function, slot: str) -> Function:
+    def _tag(self, slot: str, function: Any) -> None:
         if problem := self._tag_problem(function, slot):
             raise DescriptionError(self.name, [problem])
         self.tagged.append((slot, function))
         tags: list[tuple[Register, str]] = vars(function).setdefault("workbench_hooks", [])
         tags.append((self, slot))
-        return function
 
-    def _tag_problem(self, function: object, slot: str) -> str | None:
+    def _tag_problem(self, function: Any, slot: str) -> str | None:
+        if hasattr(function, "workbench_native"):
+            return None
         if isinstance(function, (staticmethod, classmethod, property)):
             return f"on_{slot} hooks a plain method (self, access): leave @{type(function).__name__} out"
         if not inspect.isfunction(function):

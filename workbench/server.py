@@ -150,7 +150,7 @@ class Server:
         self._thread.join(timeout)
         if self._thread.is_alive():
             self._listener.unlink()
-            hook = hooks.stalls.running
+            hook = hooks.running
             name = hook.key if hook is not None else "a hook"
             raise StateError(
                 f"{self.device.name}: {name} has not returned for {timeout:g} s; the socket is gone"
@@ -253,7 +253,7 @@ class Server:
             self._changed.notify_all()
 
     def _tune(self) -> None:
-        wanted = self._interval if len(self.device.hooks) and not self._stopping else None
+        wanted = self._interval if self.device.hooks.in_python and not self._stopping else None
         SwitchInterval.want(self, wanted)
 
     # -- the thread --

@@ -45,7 +45,7 @@ class DeviceState:
         # Inside a hook the guest's access cannot end before we do.
         patience = 0 if self._hooks.running_here else PATIENCE
         if lib.wb_gate_hold(self._handle, patience) < 0:
-            hook = self._hooks.stalls.running
+            hook = self._hooks.running
             what = hook.key if hook is not None else "an access of the guest"
             raise StateError(f"{self._core.device.name}: {what} has not returned for {patience / 1000:g} s")
         try:

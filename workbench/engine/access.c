@@ -9,6 +9,11 @@
 
 #define EVERY_BYTE UINT64_C(0x0101010101010101)
 
+enum {
+    PYTHON = WB_HOOK_READ | WB_HOOK_WRITE,
+    READS = WB_HOOK_READ | WB_HOOK_NATIVE_READ, WRITES = WB_HOOK_WRITE | WB_HOOK_NATIVE_WRITE
+};
+
 /* 0xff in every byte that has a bit set. */
 static inline uint64_t whole_bytes(uint64_t bits)
 {
@@ -22,8 +27,12 @@ static inline int chunk_programmed(const struct wb_region *region, uint64_t offs
     return wb_page_programmed(region, offset) || wb_page_programmed(region, offset + size - 1);
 }
 
-/* Runs the hook with the lock released; what it changed is seen by whoever loads afterwards. */
-static void call_hook(struct access *access, uint64_t offset, uint32_t size, uint64_t value, uint64_t old)
+/*
+ * Runs the hooks with the lock released; what they changed is seen by whoever loads afterwards. `bits` are
+ * those of the bytes: where there is a Python hook among them, Python runs the native ones too, in their order.
+ */
+static void call_hook(struct access *access, uint64_t offset, uint32_t size, uint64_t value, uint64_t old,
+                      uint64_t bits)
 {
     wb_device *device = access->device;
     wb_access told = {
@@ -32,12 +41,18 @@ static void call_hook(struct access *access, uint64_t offset, uint32_t size, uin
         .flags = WB_HOOK_FAILED,                /* until the callee says otherwise */
     };
 
-    if (!device->upcalls.hook || (device->abandoned && told.origin == WB_GUEST))
+    if (device->abandoned && told.origin == WB_GUEST)
         return;
-    wb_unlock(device);
-    told.time = wb_clock();
-    device->upcalls.hook(device->upcalls.context, &told);
-    wb_lock(device);
+    if (!(bits & PYTHON * EVERY_BYTE)) {
+        wb_native_run_locked(device, &told);
+    } else if (device->upcalls.hook) {
+        wb_unlock(device);
+        told.time = wb_clock();
+        device->upcalls.hook(device->upcalls.context, &told);
+        wb_lock(device);
+    } else {
+        return;
+    }
     access->record.flags |= told.flags;
     if (told.revision)
         access->record.revision = told.revision;
@@ -54,9 +69,10 @@ static inline void note(struct access *access, uint64_t offset, uint64_t old, ui
     access->record.now |= now << 8 * place;
 }
 
-static inline int hooked(const struct wb_region *region, uint64_t offset, uint64_t mask, uint64_t bit)
+/* The hook bits of the bytes, of those asked for. */
+static inline uint64_t hooked(const struct wb_region *region, uint64_t offset, uint64_t mask, uint64_t bits)
 {
-    return (load(region, WB_HOOKS, offset) & mask & bit * EVERY_BYTE) != 0;
+    return load(region, WB_HOOKS, offset) & mask & bits * EVERY_BYTE;
 }
 
 static void read_chunk(struct access *access, uint64_t offset, uint8_t *bytes, uint32_t size)
@@ -64,10 +80,10 @@ static void read_chunk(struct access *access, uint64_t offset, uint8_t *bytes, u
     struct wb_region *region = access->region;
     uint64_t mask = size_mask(size);
     uint64_t old = load(region, WB_VALUE, offset) & mask;
-    uint64_t value = old, answer, now;
+    uint64_t value = old, hooks = hooked(region, offset, mask, READS), answer, now;
 
-    if (hooked(region, offset, mask, WB_HOOK_READ)) {
-        call_hook(access, offset, size, 0, old);
+    if (hooks) {
+        call_hook(access, offset, size, 0, old, hooks);
         value = load(region, WB_VALUE, offset) & mask;
     }
     answer = value & load(region, WB_READABLE, offset);
@@ -108,6 +124,7 @@ static void write_chunk(struct access *access, uint64_t offset, const uint8_t *b
 {
     struct wb_region *region = access->region;
     uint64_t mask = size_mask(size), data = 0, before = shown(region, offset, mask), old, changed, known, pulse;
+    uint64_t hooks;
 
     memcpy(&data, bytes, size);
     old = load(region, WB_VALUE, offset) & mask;
@@ -122,8 +139,9 @@ static void write_chunk(struct access *access, uint64_t offset, const uint8_t *b
     store(region, WB_LATCH, offset, data, load(region, WB_WO, offset) & mask);
     touch_control_locked(access, offset, size);
     note(access, offset, before, shown(region, offset, mask));
-    if (hooked(region, offset, mask, WB_HOOK_WRITE))
-        call_hook(access, offset, size, data, before);
+    hooks = hooked(region, offset, mask, WRITES);
+    if (hooks)
+        call_hook(access, offset, size, data, before, hooks);
     if (pulse)
         store(region, WB_VALUE, offset, 0, pulse);
 }

@@ -1,4 +1,4 @@
-"""Builds the C parts: the extension, for which cffi reads wb.h, and the library to preload.
+"""Builds the C parts: the extension, for which cffi reads wb_native.h and wb.h, and the library to preload.
 
 The module is generated at build time rather than committed, so header and module cannot differ.
 The library to preload (``workbench/preload``) is no module of Python: only its name is an extension's.
@@ -27,9 +27,9 @@ extern "Python" int wb_python_reset(void *, uint32_t);
 
 
 def builder() -> FFI:
-    """Return the cffi builder for the module, declarations read from wb.h."""
+    """Return the cffi builder for the module, declarations read from the headers."""
     ffi = FFI()
-    ffi.cdef((HERE / "wb.h").read_text() + TRAMPOLINES)
+    ffi.cdef("".join((HERE / name).read_text() for name in ("wb_native.h", "wb.h")) + TRAMPOLINES)
     ffi.set_source(
         "workbench.engine._engine", '#include "wb_libc.h"\n#include "wb.h"\n', py_limited_api=STABLE_ABI
     )

@@ -22,6 +22,7 @@ static int init_conditions(wb_device *device)
              || pthread_cond_init(&device->logged, &attributes)
              || pthread_cond_init(&device->left, &attributes)
              || pthread_cond_init(&device->gate, &attributes)
+             || pthread_cond_init(&device->native_over, &attributes)
              || pthread_cond_init(&device->turned, &attributes);
     pthread_condattr_destroy(&attributes);
     return failed ? -ENOMEM : 0;
@@ -68,11 +69,13 @@ void wb_device_free(wb_device *device)
         return;
     wb_irq_free(device);
     wb_dma_free(device);
+    wb_native_free(device);
     wb_dirty_stop(device);
     for (unsigned i = 0; i < WB_REGIONS; i++)
         wb_region_free(&device->regions[i]);
     pthread_cond_destroy(&device->left);
     pthread_cond_destroy(&device->gate);
+    pthread_cond_destroy(&device->native_over);
     pthread_cond_destroy(&device->answered);
     pthread_cond_destroy(&device->logged);
     pthread_cond_destroy(&device->turned);

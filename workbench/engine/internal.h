@@ -47,6 +47,12 @@ struct wb_region {
     uint64_t irq_start, irq_end;    /* the registers of interrupts lie in between */
 };
 
+/* native.c: the native hooks of a region, for reads or for writes, by offset */
+struct wb_natives {
+    wb_native_slot **slots;
+    uint32_t count, room;
+};
+
 struct wb_doorbell {
     int fd;
     uint32_t region, size;
@@ -107,6 +113,11 @@ struct wb_device {
     struct wb_dirty *dirty;     /* NULL: writes are not logged */
     uint8_t halted;             /* enum wb_halt */
 
+    struct wb_natives natives[WB_REGIONS][2];   /* native.c */
+    pthread_cond_t native_over;
+    pthread_t native_thread;    /* that is in a native hook, or in several, if native_depth */
+    uint32_t native_depth, native_waiters;
+
     pthread_cond_t gate;        /* gate.c */
     int closed, inside;         /* read without the lock; inside: an access of the guest has passed */
     uint32_t steps;             /* accesses that may pass while it is paused */
@@ -156,6 +167,11 @@ void wb_region_free(struct wb_region *region);
 
 /* access.c */
 int wb_region_signal(wb_device *device, const struct wb_doorbell *doorbell);    /* the write it stands for */
+
+/* native.c */
+/* Runs the native hooks of the bytes of an access, the lock dropped meanwhile; sets its revision and flags. */
+void wb_native_run_locked(wb_device *device, wb_access *told);
+void wb_native_free(wb_device *device);
 
 /* share.c: the VALUE plane of a region that has shared pages, which others write meanwhile */
 void wb_share_get_locked(const struct wb_region *region, uint64_t offset, uint8_t *bytes, uint64_t size);

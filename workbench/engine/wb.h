@@ -73,7 +73,10 @@ enum wb_plane {
     WB_PLANES
 };
 
-enum wb_hook_bit { WB_HOOK_READ = 1, WB_HOOK_WRITE = 2 };
+enum wb_hook_bit {
+    WB_HOOK_READ = 1, WB_HOOK_WRITE = 2,        /* the hook upcall: Python */
+    WB_HOOK_NATIVE_READ = 4, WB_HOOK_NATIVE_WRITE = 8   /* set by wb_native_swap() alone */
+};
 
 /* ---- the log ---- */
 
@@ -98,8 +101,8 @@ enum wb_origin { WB_GUEST, WB_NOTEBOOK, WB_DEVICE, WB_ORIGINS };    /* who did i
 enum wb_flag {
     WB_UNMAPPED = 1,        /* no register covers any byte of the access */
     WB_VIOLATION = 2,       /* a write changed bits that the guest may not change */
-    WB_HOOK_RAN = 4,        /* Python was asked; revision says which */
-    WB_HOOK_FAILED = 8,     /* the hook raised; the stored value was answered */
+    WB_HOOK_RAN = 4,        /* Python or a native hook was asked; revision says which */
+    WB_HOOK_FAILED = 8,     /* the hook raised or returned an error; the stored value was answered */
     WB_LONG = 16,           /* more than 8 bytes: value, old, now show the first 8 */
     WB_REFUSED = 32,        /* a DMA copy that failed: value is the errno, nothing was copied */
     WB_SIGNALLED = 64,      /* a write that the client signalled by eventfd: once or more often */
@@ -220,6 +223,19 @@ int wb_region_read(wb_device *device, uint32_t region, uint64_t offset, uint8_t 
                    uint32_t size, uint32_t origin);
 int wb_region_write(wb_device *device, uint32_t region, uint64_t offset, const uint8_t *bytes,
                     uint32_t size, uint32_t origin);
+
+/* ---- native.c: hooks without Python, see wb_native.h ---- */
+
+/*
+ * Takes `before` out and puts `after` in (NULL: none), and lets the hook upcall be asked for these bytes as well
+ * (python = 1) or not: one exchange between two accesses. Where the upcall is asked it alone is, and calls
+ * native hooks by wb_native_call(). Before serving or at any time. -EINVAL, -ENOMEM: nothing has changed.
+ */
+int wb_native_swap(wb_device *device, wb_native_slot *before, wb_native_slot *after, int python);
+/* What the upcall does for a native hook. 0, or that it failed: what the hook returned. */
+int wb_native_call(wb_device *device, wb_native_slot *slot, const wb_access *access);
+/* 1: calls are under way. Once it is out and idle it stays idle, and may be freed. */
+int wb_native_busy(wb_device *device, const wb_native_slot *slot);
 
 /* ---- share.c: pages that the client maps ---- */
 

@@ -1,4 +1,4 @@
-/* The C library headers that wb.h needs; apart from it because cffi reads wb.h and takes no #include. */
+/* The headers that wb.h needs; apart from it because cffi reads wb.h and takes no #include. */
 #ifndef WB_LIBC_H
 #define WB_LIBC_H
 
@@ -7,5 +7,6 @@
 #endif
 #include <stddef.h>
 #include <stdint.h>
+#include "wb_native.h"
 
 #endif

@@ -192,7 +192,9 @@ def _summaries(device: Device) -> Iterator[Summary]:
     yield Summary("irq", repr(device.irq).strip("<>"))
     hooks = list(device.hooks)
     errors = sum(failure.count for failure in device.hooks.failures)
-    text = f"{len(hooks)} in Python, C answers the rest" if hooks else "none, C answers everything"
+    native = len(hooks) - device.hooks.in_python
+    said = [f"{n} {how}" for n, how in ((len(hooks) - native, "in Python"), (native, "native")) if n]
+    text = f"{', '.join(said)}, C answers the rest" if hooks else "none, C answers everything"
     yield Summary("hooks", f"{text}; {errors} errors" if errors else text, wrong=errors > 0)
     yield Summary("log", device.log.summary(), wrong=device.log.dropped > 0)
 

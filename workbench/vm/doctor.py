@@ -16,7 +16,14 @@ from .kvm import kvm_failure, kvm_problem
 
 #: The checks of what is fetched when it is missing.
 QEMU, GUEST = "QEMU", "guest kernel"
-EXTRAS = {"jupyterlab": "lab", "pandas": "data", "pyarrow": "data", "qemu.qmp": "vm", "pytest": "test"}
+EXTRAS = {
+    "jupyterlab": "lab",
+    "pandas": "data",
+    "pyarrow": "data",
+    "qemu.qmp": "vm",
+    "numba": "native",
+    "pytest": "test",
+}
 
 
 @dataclass(frozen=True)

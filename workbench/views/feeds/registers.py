@@ -14,7 +14,7 @@ __all__ = ["ENTRY", "RegistersFeed"]
 ENTRY = np.dtype(
     [("number", "<u4"), ("answers", "<u4"), ("value", "<u8"), ("reads", "<u8"), ("writes", "<u8")]
 )
-PYTHON, MAPPED = 1, 3  #: 0: C answers alone; 2 (native) is for hooks to come
+PYTHON, NATIVE, MAPPED = 1, 2, 3  #: 0: C answers alone
 _HOOKS_EVERY = 0.25  # seconds between two looks at which registers have hooks
 
 
@@ -67,7 +67,7 @@ class RegistersFeed:
         for hook in source.device.hooks:
             number = source.table.numbers.get(hook.name)
             if number is not None and hook.enabled:
-                answers[number] = PYTHON
+                answers[number] = PYTHON if answers[number] == PYTHON or not hook.native else NATIVE
         self._answers = answers
         return answers
 
