@@ -200,17 +200,21 @@ class Bench:
 
     def peer(self, core: int | None = None) -> Client:
         """Start the peer's server and connect the client; raises Absent without a peer."""
+        return self.client(self.peer_server(core))
+
+    def peer_server(self, core: int | None = None) -> Path:
+        """Start the peer's server and return its socket; raises Absent without a peer."""
         return self._other(compiled("peer.c", extra=self.library()), core)
 
     def floor(self, core: int | None = None) -> Client:
         """Start the bare echo and connect the client, which knows nothing but `echo` then."""
-        return self._other(compiled("echo.c"), core, "raw")
+        return self.client(self._other(compiled("echo.c"), core), "raw")
 
-    def _other(self, program: Path, core: int | None, *words: str) -> Client:
+    def _other(self, program: Path, core: int | None) -> Path:
         path = self.path()
         server = self.keep(Program([program, path], {self.core if core is None else core}))
         assert server.hear() == "ready"
-        return self.client(path, *words)
+        return path
 
     def compare(self, *ways: Callable[[], float]) -> list[float]:
         """Let the ways take turns, the first of a round changing; return the median of each."""
