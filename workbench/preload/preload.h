@@ -12,6 +12,7 @@
 #ifndef WBP_PRELOAD_H
 #define WBP_PRELOAD_H
 
+#undef _FILE_OFFSET_BITS        /* open and open64 are two names here */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -57,6 +58,7 @@ extern struct wbp_real wbp_real;
 extern struct wbp_settings wbp_settings;
 
 void wbp_ready(void);           /* fills in both; once, whoever comes first */
+void wbp_settings_in_use(void); /* a device of ours is opened: LD_PRELOAD has done its work */
 uint64_t wbp_clock(void);       /* milliseconds */
 void wbp_log(const char *format, ...) __attribute__((format(printf, 1, 2)));    /* to the log file */
 void wbp_say(const char *format, ...) __attribute__((format(printf, 1, 2)));    /* to stderr, too */

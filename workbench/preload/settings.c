@@ -3,7 +3,8 @@
  *
  * The environment is read and changed in place, without getenv and setenv: a shell has its own, and
  * they do not work before its main(). Our own entry leaves LD_PRELOAD, so that what QEMU starts
- * (network scripts, helpers) does not load the library again.
+ * (network scripts, helpers) does not load the library again: at once in a program that is called
+ * qemu..., in another when it opens the first device. A wrapper that becomes QEMU passes it on.
  */
 #include "preload.h"
 
@@ -80,7 +81,8 @@ static int copy_others(const char *list, const char *own, char *to)
     return stayed;
 }
 
-static void leave_environment(void)
+/* Several threads may be reading the environment, unless `alone`. */
+static void leave_environment(int alone)
 {
     char **entry = find("LD_PRELOAD");
     Dl_info info;
@@ -96,10 +98,16 @@ static void leave_environment(void)
         if (strlen(others) < strlen(list))
             strcpy(list, others);
     } else {
-        for (; *entry; entry++)
+        *list = 0;
+        for (; alone && *entry; entry++)
             entry[0] = entry[1];
     }
     free(others);
+}
+
+void wbp_settings_in_use(void)
+{
+    leave_environment(0);
 }
 
 static void read_settings(void)
@@ -154,7 +162,8 @@ __attribute__((constructor)) static void begin(void)
     int before = errno;
 
     wbp_ready();
-    leave_environment();
+    if (!strncmp(program_invocation_short_name, "qemu", 4) || !strcmp(program_invocation_short_name, "kvm"))
+        leave_environment(1);
     errno = before;
 }
 

@@ -132,7 +132,8 @@ static int open_group(const struct place *place)
     group->object = (struct wbp_object){WBP_GROUP, 1, end_group};
     group->place = place;
     pthread_mutex_lock(&lock);
-    open_groups++;
+    if (!open_groups++)
+        wbp_settings_in_use();
     pthread_mutex_unlock(&lock);
     wbp_ram_keep();
     fd = wbp_fd_standin(&group->object);
