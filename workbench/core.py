@@ -29,6 +29,8 @@ from .watch import Watch
 
 __all__ = ["Core"]
 
+PATIENCE = 5.0  #: seconds
+
 #: What ``on_reset`` is told, by enum wb_reset.
 RESETS = {
     lib.WB_RESET_DEVICE: "device",
@@ -141,8 +143,11 @@ class Core:
     def reset(self, number: int) -> None:
         """Cancel timers, put registers to their reset values, let INTx go, run ``on_reset(kind)``.
 
-        ``number``: enum wb_reset. No hook and no timer runs meanwhile, so none sees half a reset.
+        ``number``: enum wb_reset. No hook and no timer runs meanwhile, so none sees half a reset. A notebook
+        does not wait for ever: StateError names what does not return.
         """
+        if number == lib.WB_RESET_NOTEBOOK:
+            self.hooks.expect_end(PATIENCE)
         with self.hooks.here():
             self.timers.reset()
             lib.wb_device_reset(self.handle, number)

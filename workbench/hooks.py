@@ -23,6 +23,7 @@ from .native import NativeCode
 from .nativehook import NativeHook, Natives
 from .pages import unhookable
 from .registers import Block, Register
+from .skip import Skip
 from .stalls import Stalls
 
 __all__ = ["Access", "Hook", "Hooks"]
@@ -60,6 +61,8 @@ class Hooks:
         self.failures.gather = self._gather
         self._natives = Natives(handle)
         self.stalls = Stalls()
+        self._skip = Skip()
+        self._too_deep = False  # from the deepest hook that there may be until the first one returns
         self.interrupted = 0  # the thread in whose hook Ctrl-C was pressed, until it is raised there
         self.on_change: Callable[[], None] = lambda: None
 
@@ -81,6 +84,12 @@ class Hooks:
     def running(self) -> Hook | None:
         """The hook that runs now, or None."""
         return self.stalls.running or self._natives.running()
+
+    @property
+    def doing(self) -> str:
+        """What runs now: "bar0.CTRL.on_write", "after(blink)", "on_reset" ...; "" when nothing does."""
+        hook = self.running
+        return hook.key if hook is not None else self.stalls.event
 
     @property
     def running_here(self) -> bool:
@@ -331,30 +340,53 @@ class Hooks:
         if isinstance(hook, NativeHook):
             return hook.run(self._handle, access)
         stalls, start = self.stalls, time.monotonic_ns()
+        failed: BaseException | None = None
         outer, stalls.running, stalls.since = (stalls.running, stalls.since), hook, start
         try:
-            if self._depth > DEPTH_LIMIT:
-                raise RecursionError(f"hooks touch registers that have hooks, {DEPTH_LIMIT} deep")
+            self._check_depth(nested=outer[0] is not None)
             seen = self._describe(hook, access)
             result = hook.function(self._device) if hook.takes == 1 else hook.function(self._device, seen)
             if result is not None and hook.slot == READ:
                 self._store(hook, access.region, result)
         except BaseException as error:
+            failed = error
+        stalls.running, stalls.since = outer
+        self._skip.settle()
+        hook.ran(time.monotonic_ns() - start)
+        if failed is not None:
             hook.errors += 1
-            self._fail(hook.key, error, hook.revision)
-            return False
-        finally:
-            stalls.running, stalls.since = outer
-            hook.ran(time.monotonic_ns() - start)
-        return True
+            self._fail(hook.key, failed, hook.revision)
+        return failed is None
+
+    def _check_depth(self, nested: bool) -> None:
+        """Refuse a hook too deep inside others, and all others until the first one has returned.
+
+        A hook that touches its own register twice would otherwise run two to the power of the limit times.
+        """
+        if not nested:
+            self._too_deep = False
+        elif self._too_deep or self._depth > DEPTH_LIMIT:
+            self._too_deep = True
+            raise RecursionError(f"hooks touch registers that have hooks, {DEPTH_LIMIT} deep")
 
     def event(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
         """Run ``on_reset``, or what the outside makes a device do, as a hook: one by one, never raising."""
+        stalls, start = self.stalls, time.monotonic_ns()
+        failed: BaseException | None = None
         with self.here():
+            outer, stalls.event, stalls.event_since = (stalls.event, stalls.event_since), name, start
             try:
+                self._check_depth(nested=self._depth > 2)
                 function(*arguments)
             except BaseException as error:
-                self._fail(name, error)
+                failed = error
+            stalls.event, stalls.event_since = outer
+            try:
+                self._skip.settle()
+            except HookSkippedError as error:  # on the way in: a timer's thread must not end by it
+                failed = failed or error
+            if failed is not None:
+                self._fail(name, failed)
 
     def _gather(self) -> None:
         """Add what native hooks failed with, which nobody told Python."""
@@ -374,17 +406,28 @@ class Hooks:
     def skip(self) -> str:
         """Answer the guest without the hook that runs now: raise HookSkippedError inside it; return its key.
 
-        A hook that waits in C (``time.sleep``, a lock) notices when that returns. StateError when none runs.
+        Also ends the function of a timer, or an ``on_reset``. What waits in C (``time.sleep``, a lock)
+        notices when that returns. StateError when none runs.
         """
-        hook = self.stalls.running
-        if hook is None:
-            raise StateError("no hook runs now")
-        import ctypes  # here, because importing the package should be quick
+        return self._skip.ask(self._running_now)
 
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(self._thread), ctypes.py_object(HookSkippedError)
-        )
-        return hook.key
+    def _running_now(self) -> tuple[str, int]:
+        (name, _), thread = self.stalls.now, self._thread
+        if name and thread:
+            return name, thread
+        return f"{name} waits for an answer of the guest, and not for long" if name else "no hook runs now", 0
+
+    def expect_end(self, seconds: float) -> None:
+        """Return when what runs on another thread, if anything, has ended.
+
+        Raises StateError naming it when that takes longer.
+        """
+        begun, end = self.stalls.now, time.monotonic() + seconds
+        while self._thread not in (0, threading.get_ident()) and self.stalls.now == begun:
+            if time.monotonic() > end:
+                way_out = "hooks.skip() ends it"
+                raise StateError(f"{begun[0] or 'a hook'} has not returned for {seconds:g} s: {way_out}")
+            time.sleep(0.005)
 
     def _describe(self, hook: Hook, access: Any) -> Access:
         size = hook.register.size

@@ -150,8 +150,7 @@ class Server:
         self._thread.join(timeout)
         if self._thread.is_alive():
             self._listener.unlink()
-            hook = hooks.running
-            name = hook.key if hook is not None else "a hook"
+            name = hooks.doing or "a hook"
             raise StateError(
                 f"{self.device.name}: {name} has not returned for {timeout:g} s; the socket is gone"
             )
@@ -204,14 +203,13 @@ class Server:
 
     @contextlib.contextmanager
     def gate_closed(self) -> Iterator[None]:
-        """Let the guest's next access wait while the block runs; pause() and resume() wait for its end."""
-        with self._lock:
-            handle = self.device._core.handle
-            lib.wb_gate_pause(handle, 1)
-            try:
-                yield
-            finally:
-                lib.wb_gate_pause(handle, int(self.paused))
+        """Let the guest's next access wait while the block runs, whoever pauses or steps meanwhile."""
+        handle = self.device._core.handle
+        lib.wb_gate_hold(handle, 0)
+        try:
+            yield
+        finally:
+            lib.wb_gate_release(handle)
 
     def expect(
         self, path: str | os.PathLike[str] | None, trace: bool | None, switch_interval: float | None
@@ -233,13 +231,21 @@ class Server:
             if not self._changed.wait_for(
                 lambda: self._phase != "attached", min(timeout, threading.TIMEOUT_MAX)
             ):
-                way_out = "detach it first (guest.disconnect(), or close the VM)"
-                raise StateError(f"{self.device.name} is in use by {self.client}: {way_out}")
+                raise StateError(f"{self.device.name} is in use by {self.client}: {self._way_out()}")
         if self._phase != "listening":
             raise StateError(f"the server of {self.device.name} is {self.state}: call serve() again")
         if not self._listener.reachable:
             way_out = "stop() the server and call serve() again"
             raise StateError(f"the socket {self.path} was removed by somebody else: {way_out}")
+
+    def _way_out(self) -> str:
+        """Say what lets the client go: one that is gone already is noticed when its access has ended."""
+        if self.waiting:
+            return "it waits because you paused: resume() first"
+        name, _ = self.device.hooks.stalls.now
+        if self.device.hooks.stalls.seconds_in_hook > 1:
+            return f"it waits for {name}, which has not returned: hooks.skip() ends that"
+        return "detach it first (guest.disconnect(), or close the VM)"
 
     def wait_attached(self, timeout: float = 30.0) -> None:
         """Wait until a client is attached. Raises TimeoutError after ``timeout`` seconds."""

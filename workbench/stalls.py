@@ -14,7 +14,8 @@ class Stalls:
     """Waits of guests for the interpreter, of one device.
 
     ``waits`` counts those over 1 ms, ``total`` and ``worst`` are ns, ``worst_cell`` is the cell that ran
-    then. ``running`` is the hook that runs now and ``since`` when it began (ns, ``time.monotonic_ns``).
+    then. ``running`` is the hook that runs now and ``since`` when it began (ns, ``time.monotonic_ns``);
+    ``event`` and ``event_since`` are the same of a timer's function, or of ``on_reset`` and the like.
     """
 
     def __init__(self) -> None:
@@ -24,6 +25,8 @@ class Stalls:
         self.worst_cell = ""
         self.running: Hook | None = None
         self.since = 0
+        self.event = ""
+        self.event_since = 0
 
     def waited(self, ns: int) -> None:
         """Count a wait, if it is notable."""
@@ -35,9 +38,16 @@ class Stalls:
             self.worst, self.worst_cell = ns, running_cell()
 
     @property
+    def now(self) -> tuple[str, int]:
+        """What runs now ("bar0.CTRL.on_write", "after(blink)", or "") and since when (ns)."""
+        hook, since = self.running, self.since
+        return (hook.key, since) if hook is not None else (self.event, self.event_since)
+
+    @property
     def seconds_in_hook(self) -> float:
-        """How long the hook that runs now has been running; 0 when none does."""
-        return (time.monotonic_ns() - self.since) / 1e9 if self.running is not None else 0.0
+        """How long the hook, or what else runs now, has been running; 0 when nothing does."""
+        name, since = self.now
+        return (time.monotonic_ns() - since) / 1e9 if name else 0.0
 
     def __repr__(self) -> str:
         if not self.waits:

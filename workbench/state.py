@@ -41,12 +41,12 @@ class DeviceState:
 
     @contextlib.contextmanager
     def still(self) -> Iterator[None]:
-        """Hold the device still. Raises StateError when a hook that the guest waits for does not return."""
+        """Hold the device still. Raises StateError when a hook or a timer's function does not return."""
+        self._hooks.expect_end(PATIENCE / 1000)  # before the guest has to wait for us
         # Inside a hook the guest's access cannot end before we do.
         patience = 0 if self._hooks.running_here else PATIENCE
         if lib.wb_gate_hold(self._handle, patience) < 0:
-            hook = self._hooks.running
-            what = hook.key if hook is not None else "an access of the guest"
+            what = self._hooks.doing or "an access of the guest"
             raise StateError(f"{self._core.device.name}: {what} has not returned for {patience / 1000:g} s")
         try:
             with self._hooks.here():

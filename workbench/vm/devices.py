@@ -100,9 +100,7 @@ def suspects(devices: Sequence[Servable], vm: int | None) -> list[str]:
             found.append(f"{device.name} is not served any more (its server is {server.state})")
         stalls = getattr(hooks, "stalls", None)
         if stalls is not None and stalls.seconds_in_hook > 1:
-            found.append(
-                f"the hook {stalls.running.name} of {device.name} runs for {stalls.seconds_in_hook:.0f} s"
-            )
+            found.append(f"{stalls.now[0]} of {device.name} runs for {stalls.seconds_in_hook:.0f} s")
     return found
 
 

@@ -54,13 +54,13 @@ def _server(device: Any) -> dict[str, str]:
 
 def _stall(device: Any) -> dict[str, Any]:
     stalls = device.hooks.stalls
-    running = stalls.running
+    name, _ = stalls.now
     return {
         "waits": stalls.waits,
         "total_ms": round(stalls.total / 1e6, 2),
         "worst_ms": round(stalls.worst / 1e6, 2),
         "worst_cell": stalls.worst_cell,
-        "now": running and {"hook": running.key, "seconds": round(stalls.seconds_in_hook, 1)},
+        "now": {"hook": name, "seconds": round(stalls.seconds_in_hook, 1)} if name else None,
     }
 
 
