@@ -6,6 +6,7 @@ import hashlib
 import os
 import select
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 from .errors import StateError
@@ -27,11 +28,14 @@ class Listener:
     """
 
     def __init__(self, name: str, path: str | None) -> None:
-        self._private = path is None
-        self.path = path if path is not None else str(SocketDirectory.take() / f"{file_name(name)}.sock")
+        self._private = False
+        self.path = path or f"{file_name(name)}.sock"
         self._wake = -1
         self._socket: socket.socket | None = None
         try:
+            if path is None:
+                self.path = str(SocketDirectory.take() / self.path)
+                self._private = True
             take_path(Path(self.path))
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -53,14 +57,18 @@ class Listener:
             return None
         return status.st_dev, status.st_ino
 
-    def accept(self) -> socket.socket | None:
-        """Return the next client's connection; None after ``wake()``. Passing shortages are waited out."""
+    def accept(self, short: Callable[[OSError], object] = lambda error: None) -> socket.socket | None:
+        """Return the next client's connection; None after ``wake()``.
+
+        Passing shortages are waited out; ``short`` is told of the first.
+        """
         listening, wake = self._socket, self._wake
         if listening is None:  # closed before anybody came to accept
             return None
         poller = select.poll()
         poller.register(wake, select.POLLIN)
         poller.register(listening, select.POLLIN)
+        told = False
         while True:
             if any(fd == wake for fd, _ in poller.poll()):
                 return None
@@ -69,6 +77,9 @@ class Listener:
             except OSError as error:
                 if error.errno not in PASSING:
                     raise
+                if not told and error.errno not in (errno.ECONNABORTED, errno.EINTR):
+                    short(error)
+                    told = True
                 select.select([wake], [], [], RETRY_MS / 1000)
 
     def wake(self) -> None:

@@ -353,6 +353,14 @@ def _decoded(touch: Touch, offset: int, size: int, value: int) -> str:
     return "  ".join(said)
 
 
+#: How a conversation ended, by errno: whose fault it was.
+_ENDS = {
+    0: "the client went",
+    errno.EPROTO: "the client was cut off, as it broke the protocol (EPROTO)",
+    errno.EMFILE: "the client was cut off, as no file descriptors were left here to take its own (EMFILE)",
+}
+
+
 def _story(kind: int, offset: int, size: int, value: int, revision: int) -> str:
     """Return in words what a record that touches no register is about."""
     failed, vector = errno.errorcode.get(value, str(value)), vector_name(offset >> 16, offset & 0xFFFF)
@@ -367,7 +375,7 @@ def _story(kind: int, offset: int, size: int, value: int, revision: int) -> str:
         lib.WB_KIND_STATE: _STATES.get(value, ""),
         lib.WB_KIND_SWAP: f"{_SLOTS.get(value, 'hook')} {'set' if revision else 'removed'}",
         lib.WB_KIND_ATTACH: "a client came",
-        lib.WB_KIND_DETACH: f"the client went: {failed}" if value else "the client went",
+        lib.WB_KIND_DETACH: _ENDS.get(value, f"the client went: {failed}"),
         lib.WB_KIND_ERROR: f"malformed message, {command_name(offset)}: {failed}",
     }.get(kind, "")
 

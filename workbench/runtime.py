@@ -97,14 +97,20 @@ class SocketDirectory:
         if not _private(base):
             raise StateError(f"{base} must be a directory that only you can enter (mode 0700)")
         own = base / cls._name  # the same again, so that a device is found where it was before
-        while cls._path is None:
+        try:
+            while cls._path is None:
+                cls._unlock()
+                own.mkdir(mode=0o700, exist_ok=True)
+                cls._lock = os.open(own / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+                fcntl.flock(cls._lock, fcntl.LOCK_EX)
+                if _is_file(cls._lock, own / "lock"):  # else another process took it for stale, and away
+                    cls._path = own
+        except OSError:  # no space, no descriptors
+            _remove(own)
             cls._unlock()
-            own.mkdir(mode=0o700, exist_ok=True)
-            cls._lock = os.open(own / "lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            fcntl.flock(cls._lock, fcntl.LOCK_EX)
-            if _is_file(cls._lock, own / "lock"):  # else another process took it for stale, and away
-                cls._path = own
-        remove_stale(base)  # now that it is locked: without its lock file it would look stale itself
+            raise
+        with contextlib.suppress(OSError):  # what others left can wait for a better day
+            remove_stale(base)  # now that it is locked: without its lock file it would look stale itself
 
 
 def remove_stale(base: Path) -> int:

@@ -35,6 +35,13 @@ SWITCH_INTERVAL = 5e-5  #: seconds; a hook then waits about 0.3 ms for a busy ce
 JOIN_SECONDS = 5.0
 TRACE_BYTES = 4096  # kept of one message: more is only data
 
+MOST_TOLD = 20
+#: Why a conversation that we ended was ended, by what wb_serve() returns.
+ENDS = {
+    -errno.EPROTO: "broke the protocol and was cut off: the log's last 'error' record says by which message",
+    -errno.EMFILE: "was cut off: no file descriptors are left here to take those it sent (ulimit -n)",
+}
+
 _running: dict[str, "Server"] = {}  # by device name, as long as the thread is there
 
 
@@ -74,6 +81,7 @@ class Server:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._stopping = False
+        self._told: set[str] = set()  # reasons why clients were cut off
         self._session: Session | None = None
         self._connection: socket.socket | None = None
 
@@ -266,7 +274,7 @@ class Server:
 
     def _run(self) -> None:
         try:
-            while (connection := self._listener.accept()) is not None:
+            while (connection := self._listener.accept(self._short)) is not None:
                 self._serve(connection)
                 if self._stopping:
                     break
@@ -284,7 +292,7 @@ class Server:
                 self._set("attached", peer_name(connection))
                 stopping = self._stopping
             if not stopping:
-                lib.wb_serve(self.device._core.handle, connection.fileno())
+                self._warn(ENDS.get(lib.wb_serve(self.device._core.handle, connection.fileno()), ""))
                 session.migration.end()
             with self._lock:
                 self._connection = None
@@ -296,6 +304,15 @@ class Server:
                 self.device._core.reset(lib.WB_RESET_DETACH)
         if not self._stopping:
             self._set("listening")
+
+    def _short(self, error: OSError) -> None:
+        self._warn("cannot be served yet: %s; it waits until there is room", error.strerror)
+
+    def _warn(self, what: str, *words: object) -> None:
+        """Tell of a client, once for each reason: one that comes again and again is not to fill the page."""
+        if what and (reason := what % words) not in self._told and len(self._told) < MOST_TOLD:
+            self._told.add(reason)
+            self.device.logger.warning("%s: %s %s", self.device.name, self.client or "a client", reason)
 
     def _end(self, phase: str) -> None:
         with self._lock:
@@ -319,6 +336,8 @@ class Server:
         try:
             reply = self._session.answer(message.command, payload)
         except Refused as refused:
+            if refused.close:
+                self._warn("was refused: %s", refused)
             return -refused.code if refused.close else refused.code
         if len(reply) > message.reply_room:
             return errno.E2BIG

@@ -265,7 +265,9 @@ class Link:
             raise self._gone(about, error) from None
         data, _, flags, _ = self._incoming[-1]
         if flags & socket.MSG_CTRUNC:
-            raise self._broken(f"{about}: the server sent more file descriptors than fit", errno.EPROTO)
+            # There is room for as many as can be sent at once.
+            text = f"{about}: no file descriptors are left here to take those that the server sent"
+            raise self._broken(text, errno.EMFILE)
         if not data:
             raise self._broken(f"{about}: the server is gone (closed the connection)", errno.ECONNRESET)
 

@@ -485,9 +485,9 @@ void wb_turn_wait(wb_device *device, uint64_t turn);
 /* ---- server.c: the loop ---- */
 
 /*
- * Serves one client on a connected stream socket until it goes (0), breaks the protocol (-EPROTO)
- * or the socket fails (-errno). Shutting the socket down from another thread ends it. On return
- * the client's DMA maps and eventfds are gone and the device's state is kept.
+ * Serves one client on a connected stream socket until it goes (0), breaks the protocol (-EPROTO), sends
+ * descriptors when none are left here (-EMFILE), or the socket fails (-errno). Shutting the socket down from
+ * another thread ends it. On return the client's DMA maps and eventfds are gone, the device's state is kept.
  */
 int wb_serve(wb_device *device, int socket);
 /* Called by the message upcall when it accepts VERSION: the conversation is open. */

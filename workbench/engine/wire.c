@@ -99,10 +99,11 @@ int wb_wire_send(int socket, uint8_t *bytes, uint32_t size, const int *fds, uint
 
 /* ---- receiving ---- */
 
-/* Adds the descriptors of a message to `fds`; -EPROTO when some were lost or are too many. */
+/* Adds the descriptors of a message to `fds`; -EPROTO: too many; -EMFILE: lost, for the kernel had none left. */
 static int take_fds(struct msghdr *message, int *fds, uint32_t *nfds)
 {
-    int result = message->msg_flags & MSG_CTRUNC ? -EPROTO : 0;
+    /* There is room for as many as can be sent at once, so it is not for want of that. */
+    int result = message->msg_flags & MSG_CTRUNC ? -EMFILE : 0;
 
     for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR(message, part)) {
         size_t bytes = part->cmsg_len - CMSG_LEN(0);
