@@ -155,6 +155,7 @@ def test_a_client_that_never_takes_an_answer_is_waited_for_until_it_goes(card):
         with pytest.raises(BlockingIOError):
             for _ in range(100_000):
                 client.say(read)
+        card.server.wait_attached()
         with pytest.raises(wb.StateError, match=r"in use by pid .*: detach it first"):
             card.connect(timeout=0.01)
         client.close()
