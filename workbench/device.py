@@ -383,15 +383,19 @@ class Device(DeviceTime):
         # A stopped server is started again where it was asked to be; its private directory is gone.
         return self.serve(self.server.wanted if self.server is not None else None)
 
-    def qemu_args(self, memory: str | None = "256M", patience: float | None = None) -> list[str]:
+    def qemu_args(
+        self, memory: str | None = "256M", patience: float | None = None, *, preload: bool = False
+    ) -> list[str]:
         """Return the arguments that plug this device into a QEMU (10.1 or newer) of your own.
 
         ``patience`` is how many seconds QEMU waits for an answer, pauses included (its default: 5).
 
         With ``memory`` they include shared guest memory of that size, which DMA needs; with None
-        they are the device alone. Serves the device first if nobody does.
+        they are the device alone. ``preload``: those for an older QEMU, started with the library that
+        ``workbench preload-path`` names in LD_PRELOAD; its patience is WORKBENCH_PRELOAD_TIMEOUT_MS.
+        Serves the device first if nobody does.
         """
-        return qemu_arguments(self._served().path, memory, patience)
+        return qemu_arguments(self._served().path, memory, patience, preload)
 
     def view_image(self, source: Any = None, title: str = "") -> Any:
         """Return a live view of a picture: of ``image()``, or of an array, or of what a function returns.

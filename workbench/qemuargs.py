@@ -6,11 +6,16 @@ from typing import Any
 __all__ = ["qemu_arguments"]
 
 
-def qemu_arguments(path: str, memory: str | None = "256M", patience: float | None = None) -> list[str]:
+def qemu_arguments(
+    path: str, memory: str | None = "256M", patience: float | None = None, preload: bool = False
+) -> list[str]:
     """Return the arguments for the socket at ``path``; the others are those of ``Device.qemu_args()``."""
     plug: dict[str, Any] = {"driver": "vfio-user-pci", "socket": {"type": "unix", "path": path}}
-    if patience is not None:
-        plug["x-msg-timeout"] = _milliseconds(patience)
+    milliseconds = None if patience is None else _milliseconds(patience)
+    if preload:
+        plug = {"driver": "vfio-pci", "sysfsdev": path}
+    elif milliseconds is not None:
+        plug["x-msg-timeout"] = milliseconds
     size = str(memory or "")
     shared = f"memory-backend-memfd,id=ram,size={size},share=on"
     backed = ["-m", size, "-object", shared, "-machine", "q35,memory-backend=ram"] if size else []

@@ -171,9 +171,8 @@ class Numbering:
             where[far] = self._far.codes(where[far])[0] + _FAR
         size = np.where(touching, records["size"], 0).astype(np.uint64)
         key = (where << np.uint64(34)) | (size << np.uint64(13))
-        return np.bitwise_or(
-            key, (records["region"].astype(np.uint64) << np.uint64(5)) | kind, dtype=np.uint64
-        )
+        region = records["region"].astype(np.uint64) << np.uint64(5)
+        return np.asarray(key | region | kind.astype(np.uint64), np.uint64)
 
 
 class Distinct:

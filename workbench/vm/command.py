@@ -27,7 +27,7 @@ def qemu_command(qemu: Qemu, accel: str, memory: str, vmlinuz: Path, wiring: Wir
                  trace: Sequence[str] = (), append: str = "", extra: Sequence[str] = ()) -> list[str]:
     """Return the whole command line: q35, shared memory, two serial ports, QMP, the devices."""
     return [
-        *qemu.command,
+        *qemu.start,
         "-nodefaults", "-no-user-config", "-display", "none", "-name", "pci-workbench",
         "-accel", accel, "-cpu", "host" if accel == "kvm" else "max",
         # Memory that devices can share: without it DMA cannot work.

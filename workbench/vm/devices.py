@@ -21,7 +21,9 @@ class Servable(Protocol):
     def serve(self) -> Any:
         """Start to serve and return the server; nothing happens if it is served already."""
 
-    def qemu_args(self, memory: str | None = ..., patience: float | None = ...) -> list[str]:
+    def qemu_args(
+        self, memory: str | None = ..., patience: float | None = ..., *, preload: bool = ...
+    ) -> list[str]:
         """Return the arguments that plug it in; with ``memory`` None only those of the device."""
 
 

@@ -117,11 +117,11 @@ def _or_fetch(name: str, missing: str, elsewhere: str) -> Check:
 
 def _qemu() -> Check:
     if (qemu := kit.find_qemu()) is not None:
-        path = next(word for word in qemu.command if word.endswith(kit.BINARY))
-        return Check(QEMU, True, f"{qemu.version} with vfio-user-pci, {path}")
-    old = kit.system_qemu_too_old()
-    missing = f"{kit.BINARY} {old} has no vfio-user-pci" if old else f"no {kit.BINARY}"
-    return _or_fetch(QEMU, missing, "install QEMU 10.1 or newer")
+        how = "vfio-pci and `workbench preload-path`" if qemu.preload else "vfio-user-pci"
+        return Check(QEMU, True, f"{qemu.version} with {how}, {qemu.path}")
+    unusable = kit.system_qemu_unusable()
+    missing = f"{kit.BINARY} {unusable} has no vfio-pci" if unusable else f"no {kit.BINARY}"
+    return _or_fetch(QEMU, missing, "install QEMU")
 
 
 def _guest() -> Check:

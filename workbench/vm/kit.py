@@ -1,6 +1,7 @@
-"""The guest kit: a QEMU that knows vfio-user-pci, a Linux kernel with its modules, and busybox.
+"""The guest kit: a QEMU, a Linux kernel with its modules, and busybox.
 
-A system QEMU of 10.1 or newer is preferred. Otherwise a relocatable copy of Debian's is fetched into
+The system's QEMU is preferred if it is 10.1 or newer: it has vfio-user-pci. An older one with vfio-pci will
+do, with the library of `workbench.preload`. Without either a relocatable copy of Debian's is fetched into
 ``$XDG_CACHE_HOME/pci-workbench`` (38 MB to download), and so are kernel and busybox (110 MB), without root.
 """
 
@@ -15,7 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from ..errors import VmError
+from .. import preload
+from ..errors import StateError, VmError
 from .debs import Debs, DebsError, Progress, cache_home, silent
 
 SUITE = "trixie"
@@ -25,16 +27,38 @@ KERNEL_PACKAGE = "linux-image-amd64"
 #: A tree fetched by an incompatible version of this file is fetched anew.
 QEMU_TREE, GUEST_TREE = "qemu-1", "guest-1"
 BINARY = "qemu-system-x86_64"
+#: Milliseconds a QEMU waits for a device: it may be paused, or a hook be looked at, for a day.
+PATIENCE_MS = 86_400_000
 WITHOUT = "without it, use the software guest: dev.connect()"
 
 
 @dataclass(frozen=True)
 class Qemu:
-    """How to start a QEMU: the ``command`` prefix, its ``version`` and whether it is the system's."""
+    """How to start a QEMU: the ``command`` prefix, its ``version`` and whether it is the system's.
+
+    ``preload``: it has no vfio-user-pci, and attaches through the library of `workbench.preload`.
+    """
 
     command: tuple[str, ...]
     version: str
     system: bool
+    preload: bool = False
+
+    @property
+    def start(self) -> tuple[str, ...]:
+        """The words that start it in a VM of ours, where its modules are and what it preloads included."""
+        settings = []
+        if len(self.command) > 1:  # relocated
+            settings.append(f"QEMU_MODULE_DIR={Path(self.path).parent.parent / 'lib/x86_64-linux-gnu/qemu'}")
+        if self.preload:
+            libraries = [str(preload.path()), *filter(None, [os.environ.get("LD_PRELOAD")])]
+            settings += [f"LD_PRELOAD={':'.join(libraries)}", f"WORKBENCH_PRELOAD_TIMEOUT_MS={PATIENCE_MS}"]
+        return ("env", *settings, *self.command) if settings else self.command
+
+    @property
+    def path(self) -> str:
+        """The program itself, among the words of its command."""
+        return next((word for word in self.command if word.endswith(BINARY)), self.command[0])
 
 
 @dataclass(frozen=True)
@@ -60,21 +84,32 @@ def _ask(command: tuple[str, ...], *options: str) -> str:
 
 
 @lru_cache
-def _probe(command: tuple[str, ...], mtime: float) -> str | None:
-    """Return the version of the QEMU at ``command`` if it has vfio-user-pci, else None."""
-    if "socket=" not in _ask(command, "-device", "vfio-user-pci,help"):
+def _probe(command: tuple[str, ...], mtime: float) -> tuple[str, bool] | None:
+    """Return the version of the QEMU at ``command`` and whether it has vfio-user-pci; None: not even vfio-pci."""
+    builtin = "socket=" in _ask(command, "-device", "vfio-user-pci,help")
+    if not builtin and "sysfsdev=" not in _ask(command, "-device", "vfio-pci,help"):
         return None
     match = re.search(r"version (\S+)", _ask(command, "--version"))
-    return match[1] if match else "unknown"
+    return match[1] if match else "unknown", builtin
 
 
 def probe(command: tuple[str, ...], system: bool = False) -> Qemu | None:
-    """Return the QEMU that ``command`` starts, or None if it lacks vfio-user-pci (older than 10.1)."""
+    """Return the QEMU that ``command`` starts, or None if no device of ours can be plugged into it."""
     try:
-        version = _probe(command, os.stat(command[-1] if len(command) == 1 else command[0]).st_mtime)
+        found = _probe(command, os.stat(command[-1] if len(command) == 1 else command[0]).st_mtime)
     except OSError:
         return None
-    return Qemu(command, version, system) if version else None
+    if found is None or not (found[1] or _preloadable()):
+        return None
+    return Qemu(command, found[0], system, preload=not found[1])
+
+
+def _preloadable() -> bool:
+    try:
+        preload.path()
+    except StateError:
+        return False
+    return True
 
 
 def _relocated(tree: Path) -> tuple[str, ...]:
@@ -90,7 +125,7 @@ def _relocated(tree: Path) -> tuple[str, ...]:
     return (
         str(loaders[0]),
         "--library-path",
-        str(tree / "usr/lib/x86_64-linux-gnu"),
+        f"{tree / 'usr/lib/x86_64-linux-gnu'}:{tree / 'lib/x86_64-linux-gnu'}",  # the latter until Debian 12
         str(tree / "usr/bin" / BINARY),
         "-L",
         str(share / "qemu"),
@@ -100,9 +135,11 @@ def _relocated(tree: Path) -> tuple[str, ...]:
 
 
 def find_qemu() -> Qemu | None:
-    """Return a usable QEMU that is there already: the system's, else the fetched one, else None."""
+    """Return a usable QEMU that is there already: one with vfio-user-pci, the system's first, if there is."""
     on_path = shutil.which(BINARY)
-    return (on_path and probe((on_path,), system=True)) or probe(_relocated(cache_home() / QEMU_TREE)) or None
+    systems = (on_path and probe((on_path,), system=True)) or None
+    fetched = probe(_relocated(cache_home() / QEMU_TREE))
+    return next((qemu for qemu in (systems, fetched) if qemu and not qemu.preload), systems or fetched)
 
 
 def find_guest() -> Guest | None:
@@ -115,13 +152,35 @@ def find_guest() -> Guest | None:
     return Guest(kernels[-1], modules[-1], busybox[0])
 
 
-def system_qemu_too_old() -> str | None:
-    """Return the version of a system QEMU that lacks vfio-user-pci, or None."""
+def system_qemu_unusable() -> str | None:
+    """Return the version of a system QEMU that has neither vfio-user-pci nor vfio-pci, or None."""
     on_path = shutil.which(BINARY)
     if on_path is None or probe((on_path,)):
         return None
     match = re.search(r"version (\S+)", _ask((on_path,), "--version"))
     return match[1] if match else "unknown"
+
+
+def fetch_qemu(suite: str, progress: Progress = silent) -> Qemu:
+    """Return the QEMU of a Debian release ("bookworm": 7.2, "trixie": 10.0), fetched if need be.
+
+    For trying a device with the QEMU that others have: ``VM(dev, qemu=fetch_qemu("bookworm"))``.
+    Raises `VmError`.
+    """
+    tree = cache_home() / f"qemu-{suite}-1"
+    if qemu := probe(_relocated(tree)):
+        return qemu
+    try:
+        with Debs(cache_home() / f"debs-{suite}", (suite,), progress) as debs:
+            if probe(_relocated(tree)) is None:
+                debs.update()
+                debs.fetch(tree, QEMU_PACKAGES, finish=_check_qemu)
+    except DebsError as error:
+        raise VmError(f"{error}\n  So there is no QEMU of {suite}") from error
+    qemu = probe(_relocated(tree))
+    if qemu is None:
+        raise VmError(f"the QEMU under {tree} is not usable\n  remove it and try again")
+    return qemu
 
 
 def fetch(progress: Progress = silent) -> tuple[Qemu, Guest]:
@@ -143,7 +202,7 @@ def fetch(progress: Progress = silent) -> tuple[Qemu, Guest]:
     except DebsError as error:
         _note_failure(str(error).splitlines()[0])
         raise VmError(
-            f"{error}\n  So there is no VM kit (QEMU 10.1 or newer, a guest kernel); {WITHOUT}"
+            f"{error}\n  So there is no VM kit (QEMU, a guest kernel); {WITHOUT}"
         ) from error
     _note_failure(None)
     qemu, guest = find_qemu(), find_guest()
@@ -177,7 +236,7 @@ def last_failure() -> str | None:
 def _check_qemu(tree: Path) -> None:
     """Refuse a QEMU that does not run or lacks the device; drop what no VM needs."""
     if probe(_relocated(tree)) is None:
-        raise DebsError("the fetched QEMU does not run here or lacks vfio-user-pci", f"it was {BINARY}")
+        raise DebsError("the fetched QEMU does not run here or lacks vfio-pci", f"it was {BINARY}")
     for name in ("doc", "man", "locale", "icons"):
         shutil.rmtree(tree / "usr/share" / name, ignore_errors=True)
 

@@ -25,6 +25,7 @@ from .consoletext import ConsoleText
 from .debs import Progress as ProgressCall
 from .devices import Servable, devices_of, likely_causes, plugged, serve_free
 from .hotplug import HotPlug
+from .kit import Qemu
 from .kvm import forget_kvm_failure, kvm_failure, kvm_problem, remember_kvm_failure
 from .process import Process
 from .progress import Progress, telling
@@ -57,8 +58,9 @@ class VM:
 
     ``modules`` (one name or several) are loaded at boot, with what they need. ``memory`` is QEMU's ``-m``.
     ``accel`` is "auto" (KVM if it works), "kvm" or "tcg". ``trace`` is a QEMU trace pattern or several
-    ("vfio*"): `trace_log`. ``timeout`` is for the boot, in seconds. ``qemu`` and ``kernel`` are paths to use
-    instead of those found or fetched; a kernel of your own has its modules built in. ``append`` adds kernel
+    ("vfio*"): `trace_log`. ``timeout`` is for the boot, in seconds. ``qemu`` (or what
+    `kit.fetch_qemu` returned) and ``kernel`` are paths to use instead of those found or fetched; a QEMU
+    without vfio-user-pci (older than 10.1) attaches through the library of `workbench.preload`; a kernel of your own has its modules built in. ``append`` adds kernel
     arguments, ``files`` (path → content) adds executables to the guest. Raises TypeError or ValueError when
     ``devices`` are not devices, each once and with a name of its own.
     """
@@ -71,7 +73,7 @@ class VM:
         accel: Literal["auto", "kvm", "tcg"] = "auto",
         trace: str | Sequence[str] | None = None,
         timeout: float = 120,
-        qemu: str | Path | None = None,
+        qemu: str | Path | Qemu | None = None,
         kernel: str | Path | None = None,
         extra_args: Sequence[str] = (),
         append: str = "",
@@ -146,6 +148,7 @@ class VM:
             plugged(device, self)  # again: it may have taken over another's server, and its place
 
     def _boot(self, ready: Ready, accel: str) -> Self:
+        self._slots.preload = ready.qemu.preload
         self._process, self._used = self._recipe.start(ready, accel, self._slots.arguments()), accel
         _started.add(self)
         self._wait_boot(self._process, "boot", 0)

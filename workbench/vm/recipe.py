@@ -30,7 +30,7 @@ class Recipe:
     modules: Sequence[str]
     memory: str
     trace: Sequence[str]
-    qemu: str | Path | None
+    qemu: str | Path | kit.Qemu | None
     kernel: str | Path | None
     extra: Sequence[str]
     append: str
@@ -39,9 +39,11 @@ class Recipe:
 
     def prepare(self) -> Ready:
         """Find or fetch QEMU and the kernel, build the initramfs. Raises VmError, and those of `kit`."""
-        qemu = kit.probe((str(self.qemu),)) if self.qemu is not None else None
+        qemu = self.qemu if isinstance(self.qemu, kit.Qemu) else None
         if self.qemu is not None and qemu is None:
-            raise VmError(f"{self.qemu} does not run or has no vfio-user-pci (QEMU 10.1 or newer has it)")
+            qemu = kit.probe((str(self.qemu),))
+            if qemu is None:
+                raise VmError(f"{self.qemu} does not run or has neither vfio-user-pci nor vfio-pci")
         found, guest = kit.fetch(self.progress)
         if self.kernel is not None:
             guest = kit.Guest(Path(self.kernel), guest.modules, guest.busybox)

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 
 from ..errors import StateError
 from .devices import Servable
+from .kit import PATIENCE_MS
 
 __all__ = ["Slots"]
 
 SPARE = 2  #: slots that are free for hot-plug
-#: Seconds QEMU waits for a device: it may be paused, or a hook be looked at, for a day.
-PATIENCE = 86_400.0
+PATIENCE = PATIENCE_MS / 1000
 
 
 class Slots:
@@ -24,6 +24,7 @@ class Slots:
     def __init__(self, devices: Sequence[Servable]) -> None:
         self._inside: dict[int, Servable] = dict(enumerate(devices, 1))
         self.count = len(devices) + SPARE
+        self.preload = False  #: they are plugged into a QEMU without vfio-user-pci
         self._lock = threading.Lock()  # a cell and a button may plug at the same time
 
     def arguments(self) -> list[str]:
@@ -36,7 +37,9 @@ class Slots:
 
     def properties(self, number: int) -> dict[str, object]:
         """Return the properties of the device in a slot, as ``-device`` and ``device_add`` take them."""
-        plain: dict[str, object] = json.loads(self._inside[number].qemu_args(None, PATIENCE)[-1])
+        plain: dict[str, object] = json.loads(
+            self._inside[number].qemu_args(None, PATIENCE, preload=self.preload)[-1]
+        )
         return {**plain, "id": f"wb-device{number}", "bus": f"wb-slot{number}"}
 
     def take(self, device: Servable) -> int:
