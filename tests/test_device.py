@@ -2,6 +2,7 @@
 
 import copy
 import gc
+import json
 import pickle
 import weakref
 
@@ -201,6 +202,8 @@ def test_qemu_args_name_the_socket_and_share_memory(card):
     assert "vfio-user-pci" in args[-1]
     assert any("share=on" in arg for arg in args)
     assert card.qemu_args(memory=None) == args[-2:]
+    older = card.qemu_args(memory=None, preload=True)
+    assert older == ["-device", json.dumps({"driver": "vfio-pci", "sysfsdev": card.server.path})]
 
 
 def test_a_forgotten_device_is_freed():

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from workbench import VM
+from workbench.vm.kit import Qemu, fetch_qemu
 
 
 @pytest.fixture(scope="module")
@@ -13,3 +14,11 @@ def machine() -> Iterator[VM]:
     with VM(accel="tcg") as vm:
         vm.qmp("query-status")  # its connection outlives the test that opens it
         yield vm
+
+
+@pytest.fixture(scope="module", params=["", "bookworm", "trixie"], ids=["newest", "qemu-7.2", "qemu-10.0"])
+def qemu(request: pytest.FixtureRequest) -> Qemu | None:
+    """The QEMU to plug into: of the kit (None), or an older one, which attaches through the preloaded library."""
+    older = fetch_qemu(request.param) if request.param else None
+    assert older is None or older.preload
+    return older

@@ -13,6 +13,7 @@ import pytest
 
 import workbench as wb
 from workbench.devices.edu import Edu
+from workbench.vm.kit import Qemu
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(240)]
 
@@ -22,15 +23,16 @@ CARD = "-d 1234:11e8"
 
 
 @pytest.fixture(scope="module")
-def edu() -> Iterator[Edu]:
+def edu(qemu: Qemu | None) -> Iterator[Edu]:
     with Edu(strict=True) as device:
         assert device.bar0.memory.size == 4096  # which maps it, before a test that must leave nothing
         yield device
 
 
 @pytest.fixture(scope="module")
-def vm(edu: Edu) -> Iterator[wb.VM]:
-    with wb.VM(edu, modules="uio_pci_generic", accel="tcg", append=f"memmap=64K${RAM:#x}") as vm:
+def vm(edu: Edu, qemu: Qemu | None) -> Iterator[wb.VM]:
+    reserved = f"memmap=64K${RAM:#x}"
+    with wb.VM(edu, modules="uio_pci_generic", accel="tcg", append=reserved, qemu=qemu) as vm:
         vm.run("echo 1234 11e8 > /sys/bus/pci/drivers/uio_pci_generic/new_id", check=True)
         place = vm.run(f"lspci -v {CARD}", check=True).stdout
         start = re.search(r"BAR 0: Memory at (\w+) .*size=1M", place)

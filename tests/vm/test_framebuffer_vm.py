@@ -13,6 +13,7 @@ import pytest
 
 import workbench as wb
 from workbench.devices.framebuffer import Framebuffer, edid
+from workbench.vm.kit import Qemu
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(240)]
 
@@ -24,14 +25,14 @@ GREY = 170  # of the console's own white
 
 
 @pytest.fixture(scope="module")
-def screen() -> Iterator[Framebuffer]:
+def screen(qemu: Qemu | None) -> Iterator[Framebuffer]:
     with Framebuffer(strict=True) as device:
         yield device
 
 
 @pytest.fixture(scope="module")
-def vm(screen: Framebuffer) -> Iterator[wb.VM]:
-    with wb.VM(screen, modules="bochs", accel="tcg") as vm:
+def vm(screen: Framebuffer, qemu: Qemu | None) -> Iterator[wb.VM]:
+    with wb.VM(screen, modules="bochs", accel="tcg", qemu=qemu) as vm:
         awk = "awk 'BEGIN { for (n = 33; n < 127; n++) printf \"%c\", n }' > /tmp/letters"
         vm.run(awk, check=True)
         yield vm

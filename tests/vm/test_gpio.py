@@ -23,8 +23,8 @@ def card():
         yield device
 
 
-def boot(*devices):
-    return wb.VM(*devices, modules=MODULES, accel="tcg")
+def boot(*devices, qemu=None):
+    return wb.VM(*devices, modules=MODULES, accel="tcg", qemu=qemu)
 
 
 def write(card, vm, n, value):
@@ -39,8 +39,8 @@ def read_inputs(vm, times=12):
     return vm.run(loop, check=True).stdout.split()
 
 
-def test_linux_drives_the_card_and_the_log_shows_it_by_name(card):
-    with boot(card) as vm:
+def test_linux_drives_the_card_and_the_log_shows_it_by_name(card, qemu):
+    with boot(card, qemu=qemu) as vm:
         assert "Device [494f:0dc8]\n\tKernel driver in use: pci-idio-16" in vm.run("lspci -nnk").stdout
         assert read_inputs(vm) == list("000111000111")
         for n in range(16):

@@ -171,7 +171,7 @@ def test_a_module_that_does_not_exist_is_refused_before_the_start() -> None:
 
 
 def test_a_qemu_without_the_device_is_refused() -> None:
-    with pytest.raises(VmError, match=r"has no vfio-user-pci \(QEMU 10.1"):
+    with pytest.raises(VmError, match="has neither vfio-user-pci nor vfio-pci"):
         VM(qemu="/bin/true").start()
 
 

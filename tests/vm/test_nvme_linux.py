@@ -9,6 +9,7 @@ import pytest
 
 import workbench as wb
 from workbench.devices.nvme import Nvme
+from workbench.vm.kit import Qemu
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
@@ -18,8 +19,8 @@ MOUNT = "mkdir -p /m && mount -t ext2 /dev/nvme0n1 /m"
 RANDOM = "dd if=/dev/urandom bs=1M count={} 2>/dev/null"
 
 
-def machine(dev: Nvme) -> wb.VM:
-    return wb.VM(dev, modules=MODULES, accel="tcg")
+def machine(dev: Nvme, qemu: Qemu | None = None) -> wb.VM:
+    return wb.VM(dev, modules=MODULES, accel="tcg", qemu=qemu)
 
 
 def digest(vm: wb.VM, command: str) -> str:
@@ -38,9 +39,9 @@ def new_content(vm: wb.VM) -> str:
     return digest(vm, "cat /tmp/content")
 
 
-def test_a_file_system_is_filled_in_one_machine_and_read_in_another(tmp_path: Path):
+def test_a_file_system_is_filled_in_one_machine_and_read_in_another(tmp_path: Path, qemu: Qemu | None):
     path = tmp_path / "disk.img"
-    with Nvme(backing=path, size=96 * MIB, strict=True) as dev, machine(dev) as vm:
+    with Nvme(backing=path, size=96 * MIB, strict=True) as dev, machine(dev, qemu) as vm:
         assert "Kernel driver in use: nvme" in vm.run("lspci -nnk").stdout
         told = vm.run("dmesg | grep nvme").stdout
         assert "1/0/0 default/read/poll queues" in told
@@ -54,7 +55,7 @@ def test_a_file_system_is_filled_in_one_machine_and_read_in_another(tmp_path: Pa
         vm.run("umount /m && echo 1 > /sys/class/nvme/nvme0/device/remove", check=True, timeout=60)
         assert len(dev.log.filter(flagged=True)) == 0
         assert dev.bar0.CSTS.SHST == "COMPLETE"  # the driver said goodbye
-    with Nvme("second", backing=path, strict=True) as dev, machine(dev) as vm:
+    with Nvme("second", backing=path, strict=True) as dev, machine(dev, qemu) as vm:
         vm.run(MOUNT, check=True)
         assert digest(vm, "cat /m/file") == written
 

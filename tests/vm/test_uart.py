@@ -9,6 +9,7 @@ import pytest
 
 import workbench as wb
 from workbench.devices.uart_16550 import Uart16550
+from workbench.vm.kit import Qemu
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(240)]
 
@@ -17,14 +18,14 @@ SIZE = 4096
 
 
 @pytest.fixture(scope="module")
-def uart() -> Iterator[Uart16550]:
+def uart(qemu: Qemu | None) -> Iterator[Uart16550]:
     with Uart16550(strict=True) as device:
         yield device
 
 
 @pytest.fixture(scope="module")
-def vm(uart: Uart16550) -> Iterator[wb.VM]:
-    with wb.VM(uart, accel="tcg") as vm:
+def vm(uart: Uart16550, qemu: Qemu | None) -> Iterator[wb.VM]:
+    with wb.VM(uart, accel="tcg", qemu=qemu) as vm:
         # Held open: Linux forgets the count of interrupts when the last user closes the port.
         vm.run(
             "sleep 10000 < /dev/ttyS2 & until grep -q ttyS2 /proc/interrupts; do sleep 0.1; done", check=True

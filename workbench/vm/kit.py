@@ -201,9 +201,7 @@ def fetch(progress: Progress = silent) -> tuple[Qemu, Guest]:
                 _fetch_guest(debs)
     except DebsError as error:
         _note_failure(str(error).splitlines()[0])
-        raise VmError(
-            f"{error}\n  So there is no VM kit (QEMU, a guest kernel); {WITHOUT}"
-        ) from error
+        raise VmError(f"{error}\n  So there is no VM kit (QEMU, a guest kernel); {WITHOUT}") from error
     _note_failure(None)
     qemu, guest = find_qemu(), find_guest()
     if qemu is None or guest is None:
