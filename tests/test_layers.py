@@ -132,7 +132,7 @@ ALLOWED: dict[str, set[str]] = {
         "runtime",
         "errors",
     },
-    "vm": {"errors"},
+    "vm": {"errors", "preload"},
     "terminal": {"device", "log"},
     "devicefile": {"device", "errors"},
     "leftovers": {"runtime"},

@@ -18,7 +18,7 @@ def machine() -> Iterator[VM]:
 
 @pytest.fixture(scope="module", params=["", "bookworm", "trixie"], ids=["newest", "qemu-7.2", "qemu-10.0"])
 def qemu(request: pytest.FixtureRequest) -> Qemu | None:
-    """The QEMU to plug into: of the kit (None), or an older one, which attaches through the preloaded library."""
+    """The QEMU to plug into: the kit's (None), or an older one, which needs the preloaded library."""
     older = fetch_qemu(request.param) if request.param else None
     assert older is None or older.preload
     return older

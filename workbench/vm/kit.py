@@ -85,7 +85,7 @@ def _ask(command: tuple[str, ...], *options: str) -> str:
 
 @lru_cache
 def _probe(command: tuple[str, ...], mtime: float) -> tuple[str, bool] | None:
-    """Return the version of the QEMU at ``command`` and whether it has vfio-user-pci; None: not even vfio-pci."""
+    """Return a QEMU's version and whether it has vfio-user-pci; None when it has not even vfio-pci."""
     builtin = "socket=" in _ask(command, "-device", "vfio-user-pci,help")
     if not builtin and "sysfsdev=" not in _ask(command, "-device", "vfio-pci,help"):
         return None

@@ -58,11 +58,12 @@ class VM:
 
     ``modules`` (one name or several) are loaded at boot, with what they need. ``memory`` is QEMU's ``-m``.
     ``accel`` is "auto" (KVM if it works), "kvm" or "tcg". ``trace`` is a QEMU trace pattern or several
-    ("vfio*"): `trace_log`. ``timeout`` is for the boot, in seconds. ``qemu`` (or what
-    `kit.fetch_qemu` returned) and ``kernel`` are paths to use instead of those found or fetched; a QEMU
-    without vfio-user-pci (older than 10.1) attaches through the library of `workbench.preload`; a kernel of your own has its modules built in. ``append`` adds kernel
-    arguments, ``files`` (path → content) adds executables to the guest. Raises TypeError or ValueError when
-    ``devices`` are not devices, each once and with a name of its own.
+    ("vfio*"): `trace_log`. ``timeout`` is for the boot, in seconds. ``qemu`` (or what `kit.fetch_qemu`
+    returned) and ``kernel`` are paths to use instead of those found or fetched: a QEMU without vfio-user-pci
+    (older than 10.1) attaches through the library of `workbench.preload`, a kernel of your own has its
+    modules built in. ``append`` adds kernel arguments, ``files`` (path → content) adds executables to the
+    guest. Raises TypeError or ValueError when ``devices`` are not devices, each once and with a name of its
+    own.
     """
 
     def __init__(
