@@ -144,7 +144,7 @@ def compiled(*sources: str, extra: tuple[str, ...] = ()) -> Path:
 class Bench:
     """What a row is given."""
 
-    def __init__(self, peer: str = "", effort: float = 1.0, rounds: int = 9) -> None:
+    def __init__(self, peer: str = "", effort: float = 1.0, rounds: int = 15) -> None:
         self.peer_path = peer and str(Path(peer).resolve())
         self.effort = effort  # of a round: 1 for figures, less to see that it works
         self.rounds = rounds

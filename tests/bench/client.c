@@ -2,8 +2,8 @@
  * client.c - a vfio-user client that does nothing but measure: any server, one socket, no threads.
  *
  * client SOCKET [raw]: connects and says VERSION (raw: says nothing, for echo.c). Then one line in, one line
- * out. All figures are ns. What is called a mean is the median of the means of short blocks (shorter than a
- * scheduler's slice), so that what else the machine does is seen in few of them. `spin` makes it poll the socket instead of sleeping in it.
+ * out. All figures are ns. What is called a mean is the lower quartile of the means of short blocks (shorter
+ * than a scheduler's slice): what else the machine does is seen in the others. `spin` makes it poll the socket instead of sleeping in it.
  *
  *   read REGION OFFSET SIZE COUNT          mean of a round trip
  *   walk REGION OFFSET SIZE COUNT SPAN     mean of a read, each elsewhere in the SPAN bytes from OFFSET on
@@ -135,11 +135,11 @@ static int compare(const void *one, const void *two)
     return (a > b) - (a < b);
 }
 
-/* Sorts n times and returns what stands in the middle. */
-static double middle(unsigned long n)
+/* Sorts n times and returns their lower quartile. */
+static double undisturbed(unsigned long n)
 {
     qsort(times, n, sizeof *times, compare);
-    return times[n / 2];
+    return times[n / 4];
 }
 
 /* Each read is at another of the places in the span, a long way from the last one; all get their turn. */
@@ -157,7 +157,7 @@ static double walk(struct access request, unsigned long count, unsigned long spa
         }
         times[block] = (uint32_t)(now() - start);
     }
-    return middle(blocks) / BLOCK;
+    return undisturbed(blocks) / BLOCK;
 }
 
 static double mean(struct access request, unsigned long count)
@@ -202,7 +202,7 @@ static double post(unsigned region, unsigned long offset, unsigned size, unsigne
         times[block] = (uint32_t)(now() - start);
     }
     free(bytes);
-    return middle(block) / SENDS / batch;
+    return undisturbed(block) / SENDS / batch;
 }
 
 static double echo(unsigned long count)
@@ -219,7 +219,7 @@ static double echo(unsigned long count)
         }
         times[block] = (uint32_t)(now() - start);
     }
-    return middle(block) / BLOCK;
+    return undisturbed(block) / BLOCK;
 }
 
 static void greet(void)

@@ -1,7 +1,7 @@
 /*
  * mmio.c - a program in the guest: maps the BAR of a PCI device and reads its first register.
  *
- * mmio RESOURCE COUNT: ns of a read, the median of short blocks.
+ * mmio RESOURCE COUNT: ns of a read, the lower quartile of short blocks.
  */
 #include <fcntl.h>
 #include <stdint.h>
@@ -45,6 +45,6 @@ int main(int count, char **arguments)
         times[block] = (now() - start) / BLOCK;
     }
     qsort(times, blocks, sizeof *times, compare);
-    printf("%.1f\n", times[blocks / 2]);
+    printf("%.1f\n", times[blocks / 4]);
     return seen == UINT32_MAX;          /* nobody is there */
 }

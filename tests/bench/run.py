@@ -17,7 +17,7 @@ def main() -> int:
     parser.add_argument("rows", nargs="*", help="names of rows, with * and ?")
     parser.add_argument("--peer", default="", help="directory of a libvfio-user built by hand")
     parser.add_argument("--picture", type=Path, help="draw the table as a picture, too")
-    parser.add_argument("--rounds", type=int, default=9, help="of each row, 5 or more")
+    parser.add_argument("--rounds", type=int, default=15, help="of each row, 5 or more")
     parser.add_argument("--effort", type=float, default=1.0, help="length of a round; less is rougher")
     asked = parser.parse_args()
     print(bench_table.machine(), flush=True)

@@ -9,7 +9,7 @@ READ = "read 0 0 4 {}"
 @row("a bare echo of two system calls a side / the peer's 4-byte read")
 def floor(bench: Bench) -> Figure:
     echo, peer = bench.floor(), bench.peer()
-    count = bench.count(20_000)
+    count = bench.count(8_000)
     ours, theirs = bench.compare(
         lambda: echo.measure(f"echo {count}"), lambda: peer.measure(READ.format(count))
     )
@@ -20,7 +20,7 @@ def floor(bench: Bench) -> Figure:
 def read(bench: Bench) -> Figure:
     _, client = bench.ours()
     peer, echo = bench.peer(), bench.floor()
-    count = bench.count(20_000)
+    count = bench.count(8_000)
     ours, theirs, floor = bench.compare(
         lambda: client.measure(READ.format(count)),
         lambda: peer.measure(READ.format(count)),
@@ -36,7 +36,7 @@ def read(bench: Bench) -> Figure:
 def write(bench: Bench) -> Figure:
     _, client = bench.ours()
     peer = bench.peer()
-    order = f"write 0 0 4 {bench.count(20_000)}"
+    order = f"write 0 0 4 {bench.count(8_000)}"
     ours, theirs = bench.compare(lambda: client.measure(order), lambda: peer.measure(order))
     return Figure(ours / theirs, f"{ours:.0f} and {theirs:.0f} ns")
 
@@ -45,7 +45,7 @@ def write(bench: Bench) -> Figure:
 def posted(bench: Bench) -> Figure:
     _, client = bench.ours()
     peer = bench.peer()
-    order = f"post 0 0 4 {bench.count(256_000)} 64"
+    order = f"post 0 0 4 {bench.count(128_000)} 64"
     ours, theirs = bench.compare(lambda: client.measure(order), lambda: peer.measure(order))
     return Figure(theirs / ours, f"{ours:.0f} and {theirs:.0f} ns a write")
 
@@ -58,7 +58,7 @@ MANY = CARD.replace("4096", "65536").replace(
 @row("10,000 registers in a BAR / 4, every read another one", at_most=1.03)
 def registers(bench: Bench) -> Figure:
     (_, few), (_, many) = bench.ours(MANY.replace("9997", "1")), bench.ours(MANY)
-    count = bench.count(20_000)
+    count = bench.count(8_000)
     one, other = bench.compare(
         lambda: few.measure(f"walk 0 0 4 {count} 16"), lambda: many.measure(f"walk 0 0 4 {count} 40000")
     )

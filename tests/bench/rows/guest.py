@@ -55,7 +55,7 @@ def guest(bench: Bench) -> Figure:
     ):
         bars = [resource(vm, identity) for identity in ("1234:0006", "1234:0005")]
         assert vm.pid
-        run = f"/mmio {{}} {bench.count(5000)}"
+        run = f"/mmio {{}} {bench.count(3000)}"
         with pinned(vm.pid, {bench.core}), pinned(os.getpid(), {bench.core}):
             ours, theirs = bench.compare(
                 *(lambda bar=bar: float(vm.run(run.format(bar), check=True).stdout) for bar in bars)
