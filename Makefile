@@ -6,6 +6,8 @@ VENV ?= .venv
 # What `make lab` opens, and more arguments for JupyterLab: make lab LAB_ARGS="--no-browser --port 8899".
 LAB_ARGS ?= notebooks/00-tour.ipynb
 TEST_ARGS ?=
+# Shared by the targets of `make fuzz`: two of the engine, one of the session.
+FUZZ_SECONDS ?= 300
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 BESIDE := -n 2 --dist loadfile
@@ -14,7 +16,7 @@ STAMP := $(VENV)/setup.stamp
 BUILT_FROM := pyproject.toml $(BOOTSTRAP) workbench/vm/debs.py workbench/engine/build.py \
 	$(wildcard workbench/engine/*.c workbench/engine/*.h workbench/preload/*.c workbench/preload/*.h)
 
-.PHONY: setup lab test demo bench lint clean
+.PHONY: setup lab test fuzz demo bench lint clean
 
 setup: $(STAMP)
 
@@ -40,6 +42,9 @@ test: setup
 	-$(BIN)/python tests/browser/chromium.py
 	$(call run,browser and not alone,$(BESIDE))
 	$(call run,alone)
+
+fuzz: setup
+	$(BIN)/python tests/native/fuzz.py $(FUZZ_SECONDS)
 
 demo: setup
 	$(BIN)/workbench demo

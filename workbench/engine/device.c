@@ -68,6 +68,7 @@ void wb_device_free(wb_device *device)
     if (!device)
         return;
     wb_irq_free(device);
+    wb_doorbell_clear(device);
     wb_dma_free(device);
     wb_native_free(device);
     wb_dirty_stop(device);

@@ -85,9 +85,17 @@ void wb_vector_signal_locked(struct wb_vector *vector)
 {
     struct pollfd ready = {.fd = vector->fd, .events = POLLOUT};
     const uint64_t one = 1;
+    ssize_t n;
 
-    if (poll(&ready, 1, 0) == 1 && ready.revents & POLLOUT
-        && write(vector->fd, &one, sizeof one) == sizeof one)
+    do
+        n = poll(&ready, 1, 0);
+    while (n < 0 && errno == EINTR);
+    if (n != 1 || !(ready.revents & POLLOUT))
+        return;
+    do
+        n = write(vector->fd, &one, sizeof one);
+    while (n < 0 && errno == EINTR);
+    if (n == sizeof one)
         vector->count++;
 }
 

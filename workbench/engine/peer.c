@@ -96,7 +96,7 @@ static int send_message(wb_device *device, struct dma_message *message, const ui
                         uint64_t deadline)
 {
     struct iovec parts[2] = {{message, sizeof *message}, {(void *)(uintptr_t)data, data ? message->count : 0}};
-    struct msghdr whole = {.msg_iov = parts, .msg_iovlen = 2};
+    struct msghdr whole = {.msg_iov = parts, .msg_iovlen = data ? 2 : 1};
     int result;
 
     pthread_mutex_lock(&device->sending);

@@ -1,0 +1,39 @@
+"""The n-th call that the engine makes of the system fails, for n = 1, 2 ... until none does: faults.c."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from test_native import COMPILER, ROOT, WARNINGS
+
+HERE = Path(__file__).resolve().parent
+ENGINE = ROOT / "workbench/engine"
+
+
+def wrapped() -> list[str]:
+    """The functions that wrap.c stands in front of."""
+    table = re.search(r"wrap_names\[WRAPPED\] = {(.*?)}", (HERE / "wrap.c").read_text(), re.DOTALL)
+    assert table
+    return re.findall(r'"(\w+)"', table[1])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
+def test_every_call_may_fail_be_interrupted_or_cut_short(tmp_path: Path) -> None:
+    """Under ASan and UBSan: no crash, no leak, an errno, state intact, the next client served."""
+    binary = tmp_path / "faults"
+    flags = ["-std=gnu11", "-g", "-O1", "-pthread", "-U_FORTIFY_SOURCE", *WARNINGS, f"-I{ENGINE}"]
+    flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    flags += [f"-Wl,--wrap={name}" for name in wrapped()]
+    sources = [HERE / "faults.c", HERE / "wrap.c", *sorted(ENGINE.glob("*.c"))]
+    built = subprocess.run(
+        [COMPILER, *flags, *map(str, sources), "-o", str(binary)], capture_output=True, text=True
+    )
+    assert built.returncode == 0, built.stderr
+    ran = subprocess.run([binary], capture_output=True, text=True, timeout=250)
+    assert ran.returncode == 0, ran.stderr
+    assert not ran.stderr
+    print(ran.stdout)
+    assert {line.split(":")[0] for line in ran.stdout.splitlines()} == set(wrapped())
