@@ -55,7 +55,7 @@ def test_the_last_copies_are_told_newest_first(opened: Shower) -> None:
 def test_without_memory_and_copies_it_says_so(opened: Shower) -> None:
     page = opened("dma")
     page.evaluate("played.regions = []; played.copies = []; played.flush([])")
-    expect(page.get_by_text("The guest has mapped no memory")).to_be_visible()
+    expect(page.get_by_text("No guest memory is mapped now")).to_be_visible()
     expect(page.get_by_text("Nothing was copied yet")).to_be_visible()
     assert page.get_by_role("grid").count() == 0
 

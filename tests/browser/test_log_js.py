@@ -37,6 +37,14 @@ def test_rows_are_joined_only_where_none_is_missing(shared: Page) -> None:
     assert shared.evaluate(script, [[1, 2], [], 0]) == []
 
 
+def test_a_time_keeps_its_nanoseconds_as_long_as_its_column_holds_them(shared: Page) -> None:
+    said = shared.evaluate(
+        "([...all]) => all.map(parts.msText)", [0, 1.5, 110355.514134, 36e5 + 1 / 3, 864e5]
+    )
+    assert said == ["0.000000", "1.500000", "110355.514134", "3600000.33333", "86400000.0000"]
+    assert {len(text) for text in said[2:]} == {13}
+
+
 def last_row(page: Page) -> Locator:
     return page.locator(".wb-log .wb-scroll-row").last
 

@@ -8,7 +8,10 @@ import played
 from playwright.sync_api import Locator, Page
 
 Shower = Callable[..., Page]
-PARTS = "logView, timelineView, irqView, dmaView, hooksView, consoleView, terminal, timeScale, recordMarks"
+PARTS = (
+    "logView, timelineView, irqView, dmaView, hooksView, consoleView, terminal, timeScale, recordMarks, "
+    "msText"
+)
 #: What the module keeps to itself, for the tests; and the last timeline that was mounted.
 EXPOSED = f"""
 globalThis.parts = {{ {PARTS} }};

@@ -45,18 +45,19 @@ const dmaView = (() => {
     const us = copy[LATENCY];
     const took = !us ? "" : us < 1 ? `${Math.round(us * 1000)} ns` : durationText(us);
     const way = WAYS.find(([, kind]) => kind === copy[KIND]);
-    return [Number(copy[MS]).toFixed(6), `${recordMarks.symbol(copy[KIND])} ${way?.[2] ?? copy[KIND]}`, copy[IOVA], countText(copy[SIZE]),
+    return [msText(copy[MS]), `${recordMarks.symbol(copy[KIND])} ${way?.[2] ?? copy[KIND]}`, copy[IOVA], countText(copy[SIZE]),
       copy[VALUE], copy[ORIGIN], took, copy[MARKS]];
   }
 
   class Dma {
     constructor(el, link) {
+      this.el = el;
       this.link = link;
       this.regions = new Map(); // what the kernel told last, by row
       this.copies = [];
       this.state = { dma: { first: 0, count: 2 * WINDOW, last: LAST } };
       this.about = h("p", { class: "wb-note wb-dma-about", role: "status" });
-      this.none = h("p", { class: "wb-note" }, "The guest has mapped no memory: it does so when it attaches.");
+      this.none = h("p", { class: "wb-note" }, "No guest memory is mapped now: a guest says which there is when it attaches.");
       this.list = this.#scroller("Regions that the guest mapped", REGION_TITLES, "wb-dma-region", {
         fill: (row, index) => this.#fillRegion(row, index), moved: (first, last) => this.#moved(first, last),
       });
@@ -75,6 +76,7 @@ const dmaView = (() => {
       json.regions.forEach((region, at) => this.regions.set(json.first + at, region));
       this.copies = json.last.slice().reverse();
       this.#tell(json);
+      this.#measure(json.regions);
       this.#size(this.list, json.total, MOST_REGIONS);
       this.#size(this.copied, this.copies.length, MOST_COPIES);
       this.none.hidden = json.total > 0;
@@ -90,9 +92,9 @@ const dmaView = (() => {
 
     #tell({ total, bytes, master, read, write }) {
       const known = total === 1 ? "1 region" : `${countText(total)} regions`;
-      const may = master === null ? "" : master ? "✓ bus master is on" : "✕ bus master is off: the guest lets the device copy nothing";
+      const may = master === null ? "" : master ? "✓ bus master is on" : "✕ bus master is off: the guest does not let the device copy";
       setText(this.about, [may, total ? `${known}, ${roughSize(Number(BigInt(bytes)))} mapped` : ""].filter(Boolean).join(" · "));
-      setAttr(this.about, "data-tone", master === false ? "warn" : null);
+      setAttr(this.about, "data-tone", master === false && read.refused + write.refused ? "warn" : null);
       for (const [way] of WAYS) this.#count(way, { read, write }[way]);
     }
 
@@ -121,6 +123,13 @@ const dmaView = (() => {
       const made = new Scroller({ rowHeight: ROW, label, head, create, ...options });
       made.el.classList.add("wb-dma");
       return made;
+    }
+
+    /** Columns of addresses are as wide as the widest that may come to be seen. */
+    #measure(regions) {
+      const digits = (texts) => Math.max(10, ...texts.map((text) => text.length));
+      this.el.style.setProperty("--wb-copy", `${digits(this.copies.map((copy) => copy[IOVA]))}ch`);
+      this.el.style.setProperty("--wb-iova", `${digits(regions.flatMap((region) => regionCells(region).texts.slice(0, 2)))}ch`);
     }
 
     #size(scroller, count, most) {

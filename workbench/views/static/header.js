@@ -106,7 +106,7 @@ class HeaderPart {
     this.layoutNow = layout;
     setText(this.name, layout.name);
     setText(this.ident, layout.id);
-    setText(this.doc, (layout.doc ?? "").split("\n")[0]);
+    setText(this.doc, (layout.doc ?? "").split("\n")[0].replaceAll("`", "")); // they mark code, for those who read the source
     setAttr(this.doc, "title", layout.doc);
     this.#showSocket(layout.socket);
     setText(this.qemu, layout.qemu_args || "none");

@@ -36,7 +36,7 @@ const logView = (() => {
 
   /** The cells of a record as texts, in the order of TITLES. @param {Array} row as in feed.py */
   function cells(row) {
-    const ms = Number(row[MS]).toFixed(6);
+    const ms = msText(row[MS]);
     const us = row[LATENCY];
     const latency = !us ? "" : us < 1 ? `${Math.round(us * 1000)} ns` : durationText(us);
     return [ms, row[ORIGIN], `${recordMarks.symbol(row[KIND])} ${row[KIND]}`, row[REGISTER], row[VALUE] ?? "", row[TEXT],
@@ -70,6 +70,7 @@ const logView = (() => {
       this.touched = -Infinity; // a page that is younger than TOUCH_MS was not touched either
       this.missed = null; // the newest frame that came while the log was held
       this.matching = 0;
+      this.widest = 11; // characters
       this.state = { filter: options?.filter ?? "", before: null, rows: PAGE, paused: false };
       this.scroller = this.#list();
       el.append(this.#bar(), this.error, this.#quick(), this.scroller.el, this.#foot());
@@ -87,11 +88,18 @@ const logView = (() => {
       const kept = json.matching < this.matching ? [] : this.rows; // fewer: the log was cleared
       this.rows = merge(kept, json.rows, json.matching - this.matching);
       this.matching = json.matching;
+      this.#widen(json.rows);
       this.#shape();
       return this.scroller.toEnd();
     }
 
     layout() {}
+
+    /** The column of values is as wide as the widest that was seen: it never jumps back. */
+    #widen(rows) {
+      this.widest = Math.min(19, rows.reduce((most, row) => Math.max(most, (row[VALUE] ?? "").length + 1), this.widest));
+      this.scroller.el.style.setProperty("--wb-values", `${this.widest}ch`);
+    }
 
     destroy() {
       clearTimeout(this.typing);

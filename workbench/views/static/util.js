@@ -153,6 +153,12 @@ function durationText(us) {
   return us < 1e6 ? `${(us / 1e3).toPrecision(3)} ms` : `${(us / 1e6).toFixed(2)} s`;
 }
 
+/** "404.957125": a record's time in ms, to the ns as long as 13 characters hold it. @param {number} ms */
+function msText(ms) {
+  const whole = String(Math.trunc(ms)).length;
+  return Number(ms).toFixed(Math.max(1, Math.min(6, 12 - whole)));
+}
+
 // -- buffers -------------------------------------------------------------------------------------
 
 /** The buffer a feed names, as a DataView (hosts hand over DataViews, ArrayBuffers or typed arrays).
