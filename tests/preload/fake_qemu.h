@@ -69,6 +69,7 @@ typedef void scenario(const char *path, char **arguments);
 
 scenario walk, argsz, interrupts, maps, kinds, bars, memory, closing, directory, resample, neighbour;
 scenario beside_first, beside_undecided, beside_kvm;
-scenario process_fork, process_daemon, process_chroot, process_hammer, process_life, process_attach, process_stop;
+scenario process_fork, process_vfork, process_daemon, process_chroot, process_hammer;
+scenario process_life, process_attach, process_stop;
 
 #endif

@@ -26,7 +26,8 @@ static int is_ours(int fd)
     char link[64], target[64] = "";
 
     snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    return !fstat(fd, &status) && readlink(link, target, sizeof target - 1) > 0 && strstr(target, "kernel's ");
+    return !fstat(fd, &status) && readlink(link, target, sizeof target - 1) > 0 &&
+           strstr(target, "kernel's ");
 }
 
 int open(const char *path, int flags, ...)
@@ -58,7 +59,7 @@ int ioctl(int fd, unsigned long number, ...)
     va_end(list);
     if (is_ours(fd)) {
         if (number == KVM_CREATE_DEVICE)
-            ((struct kvm_create_device *)argument)->fd = (uint32_t)memfd_create("kernel's device", MFD_CLOEXEC);
+            ((struct kvm_create_device *)argument)->fd = (uint32_t)memfd_create("kernel's device", 0);
         else
             fprintf(stderr, "ioctl %#lx\n", number);
         return 0;

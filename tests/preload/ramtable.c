@@ -43,7 +43,7 @@ static int found(int page, int pages, int file)
 
 static void shared(int page, int pages, int file, int from)
 {
-    wbp_ram_map(base + page * P, (size_t)pages * P, PROT_READ | PROT_WRITE, MAP_SHARED, file, (off_t)from * P);
+    wbp_ram_map(base + page * P, (size_t)pages * P, PROT_READ, MAP_SHARED, file, (off_t)from * P);
 }
 
 static void gone(int page, int pages)

@@ -118,7 +118,7 @@ def test_muser_s_directory_holds_the_socket_as_cntrl(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with Card() as card:
         card.serve(str(tmp_path / "0/cntrl"))
-        assert run("directory", tmp_path / "0", tmp_path / "empty").errors == ""
+        assert run("directory", tmp_path / "0", tmp_path / "empty", tmp_path / "0/cntrl").errors == ""
 
 
 def test_two_devices_in_one_container_have_the_same_memory(card: Card, path: str) -> None:

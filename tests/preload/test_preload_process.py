@@ -34,7 +34,7 @@ def path(card: Card) -> str:
     return card.server.path
 
 
-@pytest.mark.parametrize("scenario", ["fork", "daemon"])
+@pytest.mark.parametrize("scenario", ["fork", "vfork", "daemon"])
 def test_a_child_and_its_parent(scenario: str, path: str) -> None:
     assert run(scenario, path).errors == ""
 

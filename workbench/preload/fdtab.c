@@ -5,7 +5,8 @@
  * that got past the hooks fails with EBADF instead of doing something somewhere.
  *
  * A forked child has no descriptors of ours: what it closes (helpers close everything) must not
- * reach the parent's servers. Its copies of our sockets stay open until it executes something.
+ * reach the parent's servers. Its copies of our sockets stay open until it executes something. A
+ * child of vfork() still uses the parent's memory: what it closes changes nothing here.
  */
 #include "preload.h"
 
@@ -18,10 +19,12 @@ static struct wbp_object *table[ROOM];      /* loaded without the lock; nothing 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static int highest = -1;
 static int any;
+static pid_t owner;             /* the process whose descriptors these are */
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
 static void fork_begin(void)
 {
+    wbp_vfio_fork_begin();
     pthread_mutex_lock(&lock);
     wbp_ram_fork_begin();
 }
@@ -30,6 +33,7 @@ static void fork_end_parent(void)
 {
     wbp_ram_fork_end(0);
     pthread_mutex_unlock(&lock);
+    wbp_vfio_fork_end(0);
 }
 
 static void fork_end_child(void)
@@ -39,6 +43,7 @@ static void fork_end_child(void)
     highest = -1;
     wbp_ram_fork_end(1);
     pthread_mutex_unlock(&lock);
+    wbp_vfio_fork_end(1);
 }
 
 static void watch_forks(void)
@@ -91,6 +96,7 @@ int wbp_fd_adopt(int fd, struct wbp_object *object)
     __atomic_store_n(&table[fd], object, __ATOMIC_RELEASE);
     if (fd > highest)
         highest = fd;
+    owner = getpid();
     __atomic_store_n(&any, 1, __ATOMIC_RELEASE);
     pthread_mutex_unlock(&lock);
     if (before)
@@ -118,8 +124,9 @@ static struct wbp_object *remove_entry(int fd)
     if (fd < 0 || fd >= ROOM || !__atomic_load_n(&table[fd], __ATOMIC_ACQUIRE))
         return NULL;
     pthread_mutex_lock(&lock);
-    object = table[fd];
-    __atomic_store_n(&table[fd], NULL, __ATOMIC_RELEASE);
+    object = owner == getpid() ? table[fd] : NULL;
+    if (object)
+        __atomic_store_n(&table[fd], NULL, __ATOMIC_RELEASE);
     pthread_mutex_unlock(&lock);
     return object;
 }

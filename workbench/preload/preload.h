@@ -162,6 +162,8 @@ struct wbp_container {
 int wbp_container_open(void);               /* a descriptor */
 int wbp_container_ioctl(struct wbp_container *container, unsigned long number, void *argument);
 
+void wbp_vfio_fork_begin(void);
+void wbp_vfio_fork_end(int child);
 /* The group of a path that ends in `last` below a server's address, socket or directory; 0: none of ours. */
 unsigned wbp_group_of(const char *path, const char *last);
 int wbp_vfio_open(const char *path);        /* a descriptor, -1 with errno, or -2: not ours */

@@ -22,8 +22,8 @@ enum { FIRST_GROUP = 0x5f000000 };
 struct place {                  /* a server's address and its group; stays for the life of the process */
     struct place *next;
     unsigned number;
-    char *path;                 /* of the socket */
-    char *name;                 /* of the device: the last part of the path that QEMU was given */
+    char *path;                 /* that QEMU was given; its last part is the device's name */
+    char *socket;
 };
 
 struct group {
@@ -60,24 +60,22 @@ static char *socket_of(const char *path)
     return NULL;
 }
 
-static unsigned number_of_locked(char *socket, const char *path)
+/* Both strings are the table's from now on. */
+static unsigned number_of_locked(char *path, char *socket)
 {
-    const char *slash = strrchr(path, '/');
     struct place *place = places;
 
-    while (place && strcmp(place->path, socket))
+    while (place && (strcmp(place->path, path) || strcmp(place->socket, socket)))
         place = place->next;
-    if (place) {
+    if (!place)
+        place = calloc(1, sizeof *place);
+    if (!place || place->number) {
+        free(path);
         free(socket);
-        return place->number;
+        return place ? place->number : 0;
     }
-    place = calloc(1, sizeof *place);
-    if (!place) {
-        free(socket);
-        return 0;
-    }
-    place->path = socket;
-    place->name = strdup(slash ? slash + 1 : path);
+    place->path = path;
+    place->socket = socket;
     place->number = places ? places->number + 1 : FIRST_GROUP;
     place->next = places;
     places = place;
@@ -90,7 +88,7 @@ unsigned wbp_group_of(const char *path, const char *last)
     size_t size = path ? strlen(path) : 0, tail = strlen(last);
     int before = errno;
     unsigned number = 0;
-    char *server, *socket;
+    char *server, *socket;      /* taken over together, or not at all */
 
     if (size <= tail + 1 || strcmp(path + size - tail, last) || path[size - tail - 1] != '/')
         return 0;
@@ -100,10 +98,11 @@ unsigned wbp_group_of(const char *path, const char *last)
     socket = server ? socket_of(server) : NULL;
     if (socket) {
         pthread_mutex_lock(&lock);
-        number = number_of_locked(socket, server);
+        number = number_of_locked(server, socket);
         pthread_mutex_unlock(&lock);
+    } else {
+        free(server);
     }
-    free(server);
     errno = before;
     return number;
 }
@@ -212,11 +211,12 @@ static int unset_container(struct group *group)
 /* QEMU may add options behind the name. */
 static int get_device(struct group *group, const char *name)
 {
-    size_t size = group->place->name ? strlen(group->place->name) : 0;
+    const char *slash = strrchr(group->place->path, '/'), *own = slash ? slash + 1 : group->place->path;
+    size_t size = strlen(own);
     struct wbp_container *container = NULL;
     int fd;
 
-    if (!size || strncmp(name, group->place->name, size) || (name[size] && name[size] != ' '))
+    if (!size || strncmp(name, own, size) || (name[size] && name[size] != ' '))
         return -ENODEV;
     pthread_mutex_lock(&lock);
     if (group->container)
@@ -224,7 +224,7 @@ static int get_device(struct group *group, const char *name)
     pthread_mutex_unlock(&lock);
     if (!container)
         return -EINVAL;
-    fd = wbp_device_open(group->place->path, container);
+    fd = wbp_device_open(group->place->socket, container);
     wbp_object_put(&container->object);
     return fd;
 }
@@ -253,6 +253,20 @@ static int group_ioctl(struct group *group, unsigned long number, void *argument
     pthread_mutex_unlock(&lock);
     memcpy(argument, &status, sizeof status);
     return 0;
+}
+
+/* ---- forks ---- */
+
+void wbp_vfio_fork_begin(void)
+{
+    pthread_mutex_lock(&lock);
+}
+
+void wbp_vfio_fork_end(int child)
+{
+    if (child)
+        open_groups = 0;
+    pthread_mutex_unlock(&lock);
 }
 
 /* ---- the kernel's descriptors ---- */
