@@ -99,7 +99,11 @@ void argsz(const char *path, char **arguments)
     REFUSED(ioctl(vm.container, VFIO_IOMMU_GET_INFO, &iommu), EINVAL);
     REFUSED(ioctl(vm.group, VFIO_GROUP_GET_STATUS, &status), EINVAL);
     REFUSED(ioctl(vm.device, VFIO_DEVICE_GET_IRQ_INFO, &irq), EINVAL);
-    irq = (struct vfio_irq_info){.argsz = 16, .index = 5};
+    irq = (struct vfio_irq_info){.argsz = 16, .index = 4};
+    CHECK(!ioctl(vm.device, VFIO_DEVICE_GET_IRQ_INFO, &irq) && !irq.count);
+    irq.index = 3;              /* errors: the server has none to tell */
+    REFUSED(ioctl(vm.device, VFIO_DEVICE_GET_IRQ_INFO, &irq), EINVAL);
+    irq.index = 5;
     REFUSED(ioctl(vm.device, VFIO_DEVICE_GET_IRQ_INFO, &irq), EINVAL);
     detach(&vm);
     (void)arguments;

@@ -302,6 +302,8 @@ static int irq_info(struct wbp_device *device, void *argument)
     result = wbp_client_call(device->client, &call);
     if (!result && (call.size < sizeof said || said.index != info.index || said.count > MOST_VECTORS))
         result = -EIO;
+    if (!result && info.index == ERR && !said.count)
+        result = -EINVAL;       /* QEMU warns of an index with no vector, not of one that is not there */
     if (result)
         return result;
     memcpy(&info.argsz, argument, sizeof info.argsz);
