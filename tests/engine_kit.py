@@ -1,10 +1,11 @@
 """A thin handle on the C engine for its own tests: no Device, no description, only planes and calls."""
 
+import contextlib
 import os
 import socket
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
@@ -104,8 +105,27 @@ class Engine:
         return [record.kind for record in self.records()]
 
 
+@contextlib.contextmanager
+def running_poller(poll_us: int) -> Iterator[Any]:
+    """Yield a wb_poller that has a thread."""
+    poller = lib.wb_poller_new(poll_us)
+    assert poller
+    thread = threading.Thread(target=lib.wb_poller_run, args=(poller,))
+    thread.start()
+    try:
+        yield poller
+    finally:
+        lib.wb_poller_stop(poller)
+        thread.join(10)
+        assert not thread.is_alive()
+        lib.wb_poller_free(poller)
+
+
 class Wire:
     """The engine serving one end of a socketpair on a thread; the test holds the other end."""
+
+    poll_us = 0  #: how all of them look for messages before they sleep
+    poller: Any = None  #: a wb_poller that answers instead of the wire's thread
 
     def __init__(self, engine: Engine, hello: bool = True) -> None:
         self.engine = engine
@@ -118,7 +138,11 @@ class Wire:
             assert self.ask(1, struct.pack("<HH", 0, 0)) == (0, struct.pack("<HH", 0, 2))
 
     def _run(self) -> None:
-        self.result = lib.wb_serve(self.engine.device, self._far.fileno())
+        if self.poller is not None:
+            self.result = lib.wb_poller_serve(self.poller, self.engine.device, self._far.fileno())
+        else:
+            lib.wb_serve_poll(self.engine.device, self.poll_us)
+            self.result = lib.wb_serve(self.engine.device, self._far.fileno())
         self._far.close()
 
     def __enter__(self) -> "Wire":

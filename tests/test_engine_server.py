@@ -1,4 +1,7 @@
-"""The serving loop over a socketpair: framing, descriptors, posted writes, malformed messages."""
+"""The serving loop over a socketpair: framing, descriptors, posted writes, malformed messages.
+
+All of it on a thread of its own that sleeps, on one that polls, and on a poller's.
+"""
 
 import os
 import socket
@@ -7,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from engine_kit import HEADER, Engine, Wire, access, irqs, message
+from engine_kit import HEADER, Engine, Wire, access, irqs, message, running_poller
 from leaks import open_fds
 
 from workbench.engine import ffi, lib
@@ -29,6 +32,17 @@ def dma_unmap(iova: int, size: int = 4096, flags: int = 0, argsz: int = 24) -> b
 def entries(*writes: tuple[int, bytes]) -> bytes:
     rows = (struct.pack("<QII8s", offset, 0, len(data), data) for offset, data in writes)
     return struct.pack("<Q", len(writes)) + b"".join(rows)
+
+
+@pytest.fixture(autouse=True, params=["sleeping", "polling", "poller"])
+def thread(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    if request.param == "poller":
+        with running_poller(50) as poller:
+            monkeypatch.setattr(Wire, "poller", poller)
+            yield
+    else:
+        monkeypatch.setattr(Wire, "poll_us", 50 if request.param == "polling" else 0)
+        yield
 
 
 @pytest.fixture

@@ -112,7 +112,8 @@ ALLOWED: dict[str, set[str]] = {
     "session": {"protocol", "errors", "migration", "refused"},
     "trace": {"engine", "wire"},
     "listener": {"errors", "runtime"},
-    "server": {"device", "session", "trace", "listener", "runtime", "engine", "errors"},
+    "poller": {"engine", "errors"},
+    "server": {"device", "poller", "session", "trace", "listener", "runtime", "engine", "errors"},
     "client": {"protocol", "errors"},
     "views": {
         "columns",

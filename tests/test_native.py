@@ -14,7 +14,9 @@ COMPILER = shutil.which("gcc") or shutil.which("cc")
 @pytest.mark.slow
 @pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
-@pytest.mark.parametrize("program", ["basic", "clock", "hooks", "mapped", "memory", "state", "threads"])
+@pytest.mark.parametrize(
+    "program", ["basic", "clock", "hooks", "mapped", "memory", "polled", "state", "threads"]
+)
 def test_engine_is_clean_under_the_sanitizers(program: str, sanitizer: str, tmp_path: Path) -> None:
     binary = tmp_path / program
     sources = [ROOT / "tests/native" / f"{program}.c", *sorted((ROOT / "workbench/engine").glob("*.c"))]

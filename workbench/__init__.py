@@ -41,11 +41,12 @@ from .stream import ByteStream
 
 if typing.TYPE_CHECKING:
     from .client import Client
+    from .poller import Poller
     from .server import Server
     from .vm import VM
     from .vm.doctor import doctor
 
-_DOORS = {"Client": "client", "Server": "server", "VM": "vm", "doctor": "vm"}
+_DOORS = {"Client": "client", "Poller": "poller", "Server": "server", "VM": "vm", "doctor": "vm"}
 
 __all__ = [
     "VM",
@@ -67,6 +68,7 @@ __all__ = [
     "IrqOutcome",
     "PciExpress",
     "PciId",
+    "Poller",
     "PowerManagement",
     "ProtocolError",
     "RawCapability",

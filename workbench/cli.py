@@ -125,7 +125,7 @@ def _serve(arguments: argparse.Namespace) -> int:
 
     file = DeviceFile(arguments.file)
     with _ended_by_signals() as ended, file.make(arguments.name) as device:
-        server = device.serve(arguments.socket, trace=arguments.trace)
+        server = device.serve(arguments.socket, trace=arguments.trace, poll_us=arguments.poll_us)
         print(f"{device.name} [{device.id}] listens on {server.path}. QEMU 10.1 or newer takes it with")
         print(f"  qemu-system-x86_64 {shlex.join(device.qemu_args())}")
         print(f"Edits of {file.path} are taken over when it is saved. Ctrl-C ends.", flush=True)
@@ -194,6 +194,8 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--socket", metavar="PATH", help="where to listen (default: private)")
             command.add_argument("--name", help="what the device is called (default: its class's name)")
             command.add_argument("--trace", action="store_true", help="show every vfio-user message")
+            text = "µs to look for the next message before sleeping (default: 0); keeps a core busy"
+            command.add_argument("--poll-us", metavar="N", type=int, default=0, help=text)
     return top
 
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:  # the doors, opened on demand below: they know the device, no
     from .dma import DmaMemory
     from .hooks import Hooks
     from .log import AccessLog
+    from .poller import Poller
     from .server import Server
 
 __all__ = ["Device"]
@@ -258,16 +259,23 @@ class Device(DeviceTime):
         *,
         trace: bool | None = None,
         switch_interval: float | None = None,
+        poll_us: int | None = None,
+        poller: "Poller | None" = None,
     ) -> "Server":
         """Serve on a UNIX socket from a background thread; return the Server, the same if it runs.
 
         ``path`` defaults to a private directory. ``trace=True`` keeps every vfio-user message,
-        ``switch_interval`` (seconds) is used while the device has Python hooks: see Server. Raises
-        DescriptionError when the layout is known to crash or hang QEMU, StateError when the path is taken
-        or too long.
+        ``switch_interval`` (seconds) is used while the device has Python hooks: see Server. ``poll_us`` (µs)
+        is how long the thread looks for the next message before it sleeps, at first 0; a ``poller`` serves
+        this device and others from one thread. Raises DescriptionError when the layout is known to crash or
+        hang QEMU, StateError when the path is taken or too long, ValueError for ``poll_us`` with ``poller``.
         """
         from .server import Server
 
+        if poll_us is not None and poller is not None:
+            raise ValueError(
+                "the poller says for how long it polls: leave poll_us away, or make Poller(poll_us)"
+            )
         if self.closed:
             raise StateError(f"{self.name} is closed: make a new one with {type(self).__name__}()")
         with Server.starting:
@@ -278,13 +286,13 @@ class Device(DeviceTime):
             if previous is not None and previous.device is not self:
                 self._succeed(previous)
             if self.server is not None and self.server.running:
-                self.server.expect(path, trace, switch_interval)
+                self.server.expect(path, trace, switch_interval, poll_us, poller)
                 return self.server
             problems = self.lint()
             if problems:
                 raise DescriptionError(self.name, problems)
             keywords: dict[str, Any] = {} if switch_interval is None else {"switch_interval": switch_interval}
-            server = Server(self, path, trace=bool(trace), **keywords)
+            server = Server(self, path, trace=bool(trace), poll_us=poll_us or 0, poller=poller, **keywords)
             server.start()
             return server
 
@@ -381,7 +389,9 @@ class Device(DeviceTime):
 
     def _served(self) -> "Server":
         # A stopped server is started again where it was asked to be; its private directory is gone.
-        return self.serve(self.server.wanted if self.server is not None else None)
+        if self.server is None or self.server.running:
+            return self.serve()
+        return self.serve(self.server.wanted, **self.server.manner)
 
     def qemu_args(
         self, memory: str | None = "256M", patience: float | None = None, *, preload: bool = False

@@ -25,6 +25,7 @@ from .device import Device
 from .engine import ffi, lib
 from .errors import StateError
 from .listener import Listener, peer_name
+from .poller import Poller, check_poll_us
 from .runtime import SwitchInterval
 from .session import Refused, Session
 from .trace import WireTrace
@@ -51,7 +52,9 @@ class Server:
     ``path`` is the socket (default: in a private directory, named after the device). ``trace=True``
     keeps every message in ``trace``. ``switch_interval`` (seconds, None: leave alone) is what
     ``sys.setswitchinterval`` is lowered to while the device has Python hooks; ValueError if not positive.
-    ``client`` says who is attached ("pid 1234 (qemu-system-x86_64)"), ``error`` why it failed.
+    ``poll_us`` is how long (µs) the thread looks for the next message before it sleeps; a ``poller`` answers
+    instead of it, together with other devices. ``client`` says who is attached ("pid 1234
+    (qemu-system-x86_64)"), ``error`` why it failed.
     """
 
     #: Held while a server starts or is taken over; re-entrant.
@@ -64,9 +67,15 @@ class Server:
         *,
         trace: bool = False,
         switch_interval: float | None = SWITCH_INTERVAL,
+        poll_us: int = 0,
+        poller: Poller | None = None,
     ) -> None:
         _check_interval(switch_interval)
         self.device = device
+        self.poll_us = check_poll_us(poll_us)
+        if not isinstance(poller, Poller | None):
+            raise TypeError(f"poller is a wb.Poller or None, not {poller!r}")
+        self.poller = poller
         self.paused = False
         self.error: BaseException | None = None
         self.client: str | None = None
@@ -95,6 +104,11 @@ class Server:
         """Return the server of the device of that name, if one runs in this process."""
         server = _running.get(name)
         return server if server is not None and server.running else None
+
+    @property
+    def manner(self) -> dict[str, Any]:
+        """What ``dev.serve()`` is to be told to serve again as now, on the same kind of thread."""
+        return {"poll_us": self.poll_us} if self.poller is None else {"poller": self.poller}
 
     @property
     def path(self) -> str:
@@ -138,6 +152,9 @@ class Server:
         core = self.device._core
         lib.wb_serve_trace(core.handle, int(self._tracing))
         lib.wb_gate_abandon(core.handle, 0)
+        lib.wb_serve_poll(core.handle, self.poll_us)
+        if self.poller is not None:
+            self.poller.take(self)
         core.server = self.device.server = self
         core.hooks.on_change = self._tune
         self._set("listening")
@@ -153,15 +170,21 @@ class Server:
         """
         self._leave()
         hooks = self.device.hooks
-        if self._phase == "idle" or hooks.running_here or threading.current_thread() is self._thread:
+        if self._phase == "idle" or hooks.running_here or self._here:
             return
         self._thread.join(timeout)
         if self._thread.is_alive():
             self._listener.unlink()
-            name = hooks.doing or "a hook"
+            unknown = "a hook" if self.poller is None else f"a hook of another device of {self.poller!r}"
+            name = hooks.doing or unknown
             raise StateError(
                 f"{self.device.name}: {name} has not returned for {timeout:g} s; the socket is gone"
             )
+
+    @property
+    def _here(self) -> bool:
+        """Whether the calling thread is one that serves: it cannot wait for its own end."""
+        return threading.current_thread() is self._thread or (self.poller is not None and self.poller.here)
 
     def _leave(self) -> None:
         """Ask the thread to end."""
@@ -220,12 +243,29 @@ class Server:
             lib.wb_gate_release(handle)
 
     def expect(
-        self, path: str | os.PathLike[str] | None, trace: bool | None, switch_interval: float | None
+        self,
+        path: str | os.PathLike[str] | None,
+        trace: bool | None,
+        switch_interval: float | None,
+        poll_us: int | None,
+        poller: Poller | None,
     ) -> None:
-        """Make this running server what a second ``serve()`` asks for; StateError when the path differs."""
+        """Make this running server what a second ``serve()`` asks for; None: as it is.
+
+        StateError when the path or the thread differs.
+        """
         if path is not None and os.path.abspath(os.fsdecode(path)) != self.path:
             raise StateError(f"{self.device.name} is served at {self.path} already: stop that server first")
+        if poller is not None and poller is not self.poller:
+            raise StateError(f"{self.device.name} is served by another thread: stop that server first")
+        if poll_us is not None and self.poller is not None:
+            raise StateError(
+                f"{self.device.name} is served by {self.poller!r}, which says for how long it polls"
+            )
         _check_interval(switch_interval)
+        if poll_us is not None:
+            self.poll_us = check_poll_us(poll_us)
+            lib.wb_serve_poll(self.device._core.handle, self.poll_us)
         if trace is not None:
             self._tracing = trace
             lib.wb_serve_trace(self.device._core.handle, int(trace))
@@ -292,7 +332,8 @@ class Server:
                 self._set("attached", peer_name(connection))
                 stopping = self._stopping
             if not stopping:
-                self._warn(ENDS.get(lib.wb_serve(self.device._core.handle, connection.fileno()), ""))
+                serve = lib.wb_serve if self.poller is None else self.poller.serve
+                self._warn(ENDS.get(serve(self.device._core.handle, connection.fileno()), ""))
                 session.migration.end()
             with self._lock:
                 self._connection = None
@@ -321,6 +362,8 @@ class Server:
                 self._listener.close()
                 self.device.hooks.on_change = lambda: None
                 self._tune()
+                if self.poller is not None:
+                    self.poller.give(self)
             finally:
                 if _running.get(self.device.name) is self:
                     del _running[self.device.name]

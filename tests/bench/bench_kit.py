@@ -182,11 +182,14 @@ class Bench:
     def ours(self, code: str = CARD, core: int | None = None) -> tuple[Served, Client]:
         """Serve what the code makes, connect the client; both on one core unless the server's is given."""
         path = self.path()
-        server = self.keep(
-            Served([sys.executable, HERE / "served.py", path], {self.core if core is None else core})
-        )
-        server.run(code)
+        server = self.serve(path, code, core)
         return server, self.client(path)
+
+    def serve(self, path: Path, code: str, core: int | None = None) -> Served:
+        """Start a process that runs the code, which serves at the path."""
+        program = Served([sys.executable, HERE / "served.py", path], {self.core if core is None else core})
+        self.keep(program).run(code)
+        return program
 
     def library(self) -> tuple[str, ...]:
         """Return the compiler's arguments for libvfio-user; raises Absent without one."""

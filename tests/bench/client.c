@@ -11,6 +11,8 @@
  *   write REGION OFFSET SIZE COUNT         mean of a write with reply
  *   post REGION OFFSET SIZE COUNT BATCH    mean of a write without reply, BATCH messages a send; ends with a read
  *   until REGION OFFSET SIZE SECONDS       reads for so long: how many, 50th percentile, 99th
+ *   during REGION OFFSET SIZE FROM TO      reads between two times of CLOCK_MONOTONIC, ns: how many
+ *   also SOCKET                            connects there, too: reads take turns among all
  *   echo COUNT                             32 bytes out, 36 back: what `read` moves, and nothing else
  *   spin 0|1
  */
@@ -25,7 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { VERSION = 1, REGION_READ = 9, REGION_WRITE = 10, NO_REPLY = 0x10, ERROR = 0x20, MOST = 1 << 22, BLOCK = 20, SENDS = 10 };
+enum { VERSION = 1, REGION_READ = 9, REGION_WRITE = 10, NO_REPLY = 0x10, ERROR = 0x20, MOST = 1 << 22, BLOCK = 20, SENDS = 10, MOST_SERVERS = 256 };
 
 struct header {
     uint16_t id, command;
@@ -39,7 +41,7 @@ struct access {
     uint8_t data[4096];
 };
 
-static int server, flags;
+static int server, flags, servers[MOST_SERVERS], server_count;
 static uint32_t times[MOST];
 
 static void fail(const char *what)
@@ -110,7 +112,9 @@ static void ask_quickly(struct access *request)
 {
     static struct access reply;
     size_t size = request->header.command == REGION_READ ? 32 + request->count : 32, had = 0;
+    static int turn;
 
+    server = servers[turn++ % server_count];
     request->header.id++;
     put(request, request->header.size);
     while (had < size) {
@@ -183,6 +187,18 @@ static unsigned long sample(struct access request, unsigned long count, uint64_t
     return n;
 }
 
+static unsigned long during(struct access request, uint64_t from, uint64_t to)
+{
+    struct timespec start = {(time_t)(from / 1000000000u), (long)(from % 1000000000u)};
+    unsigned long n = 0;
+
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &start, NULL))
+        ;
+    for (; now() < to; n++)
+        ask_quickly(&request);
+    return n;
+}
+
 /* A block ends with a read, so that all is done. */
 static double post(unsigned region, unsigned long offset, unsigned size, unsigned long count, unsigned batch)
 {
@@ -241,10 +257,24 @@ static void greet(void)
     take(rest, reply.size - 16);
 }
 
+static void dial(const char *path)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+    if (strlen(path) >= sizeof address.sun_path || server_count == MOST_SERVERS)
+        exit(2);
+    strcpy(address.sun_path, path);
+    server = socket(AF_UNIX, SOCK_STREAM, 0);
+    if (server < 0 || connect(server, (struct sockaddr *)&address, sizeof address))
+        fail(path);
+    servers[server_count++] = server;
+}
+
 static void obey(const char *line)
 {
     unsigned region, size, batch;
     unsigned long offset, count, span, n;
+    char path[108];
     double seconds;
 
     if (sscanf(line, "read %u %lu %u %lu", &region, &offset, &size, &count) == 4) {
@@ -261,6 +291,12 @@ static void obey(const char *line)
     } else if (sscanf(line, "until %u %lu %u %lf", &region, &offset, &size, &seconds) == 4) {
         n = sample(message(REGION_READ, region, offset, size), MOST, now() + (uint64_t)(seconds * 1e9));
         printf("%lu %u %u\n", n, times[n / 2], times[n * 99 / 100]);
+    } else if (sscanf(line, "during %u %lu %u %lu %lu", &region, &offset, &size, &count, &span) == 5) {
+        printf("%lu\n", during(message(REGION_READ, region, offset, size), count, span));
+    } else if (sscanf(line, "also %107s", path) == 1) {
+        dial(path);
+        greet();
+        printf("%d\n", server_count);
     } else if (sscanf(line, "echo %lu", &count) == 1) {
         printf("%.1f\n", echo(count));
     } else if (sscanf(line, "spin %u", &size) == 1) {
@@ -274,15 +310,11 @@ static void obey(const char *line)
 
 int main(int count, char **arguments)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
     char line[128];
 
-    if (count < 2 || strlen(arguments[1]) >= sizeof address.sun_path)
+    if (count < 2)
         return 2;
-    strcpy(address.sun_path, arguments[1]);
-    server = socket(AF_UNIX, SOCK_STREAM, 0);
-    if (server < 0 || connect(server, (struct sockaddr *)&address, sizeof address))
-        fail(arguments[1]);
+    dial(arguments[1]);
     if (count == 2)
         greet();
     printf("ready\n");

@@ -89,6 +89,14 @@ static int get_access(const wb_device *device, const struct wb_request *request,
     return access->count > device->max_transfer ? EINVAL : 0;
 }
 
+/* The gate is closed and this thread must not wait: the request is run again later, from `done` on. */
+static int put_back(struct wb_request *request, uint64_t done)
+{
+    request->parked = 1;
+    request->done = done;
+    return 0;
+}
+
 static int region_read(wb_device *device, struct wb_request *request)
 {
     struct region_access access;
@@ -98,7 +106,8 @@ static int region_read(wb_device *device, struct wb_request *request)
         return result;
     memcpy(request->reply, &access, sizeof access);
     request->reply_size = (uint32_t)sizeof access + access.count;
-    wb_gate_wait(device);
+    if (!wb_gate_enter(device))
+        return put_back(request, 0);
     result = wb_region_read(device, access.region, access.offset, request->reply + sizeof access,
                             access.count, WB_GUEST);
     wb_gate_leave(device);
@@ -114,7 +123,8 @@ static int region_write(wb_device *device, struct wb_request *request)
         return EINVAL;
     memcpy(request->reply, &access, sizeof access);
     request->reply_size = sizeof access;
-    wb_gate_wait(device);
+    if (!wb_gate_enter(device))
+        return put_back(request, 0);
     result = wb_region_write(device, access.region, access.offset, request->payload + sizeof access,
                              access.count, WB_GUEST);
     wb_gate_leave(device);
@@ -139,9 +149,10 @@ static int region_write_multi(wb_device *device, struct wb_request *request)
         if (entry.count > sizeof entry.data)
             return EINVAL;
     }
-    for (done = 0; done < count; done++) {
+    for (done = request->done; done < count; done++) {
         memcpy(&entry, entries + done * sizeof entry, sizeof entry);
-        wb_gate_wait(device);
+        if (!wb_gate_enter(device))
+            return put_back(request, done);
         result = wb_region_write(device, entry.region, entry.offset, entry.data, entry.count, WB_GUEST);
         wb_gate_leave(device);
         if (result)

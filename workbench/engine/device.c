@@ -46,7 +46,7 @@ wb_device *wb_device_new(const wb_upcalls *upcalls, uint32_t log_capacity)
         return NULL;
     if (upcalls)
         device->upcalls = *upcalls;
-    device->unmask_fd = device->socket = -1;
+    device->unmask_fd = device->socket = device->waker = -1;
     device->patience = 2000;
     device->max_transfer = WB_MAX_TRANSFER;
     device->ring_mask = capacity - 1;

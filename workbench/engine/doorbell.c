@@ -67,17 +67,20 @@ uint32_t wb_doorbell_poll(wb_device *device, struct pollfd *ready)
     return count;
 }
 
-void wb_doorbell_ring(wb_device *device, const struct pollfd *ready, uint32_t count)
+int wb_doorbell_ring(wb_device *device, const struct pollfd *ready, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++) {
         struct wb_doorbell bell = device->doorbells[i];
 
-        if (!(ready[i].revents & POLLIN) || !wb_eventfd_take(bell.fd))
+        if (!(ready[i].revents & POLLIN))
             continue;
-        wb_gate_wait(device);
-        wb_region_signal(device, &bell);
+        if (!wb_gate_enter(device))
+            return 0;
+        if (wb_eventfd_take(bell.fd))
+            wb_region_signal(device, &bell);
         wb_gate_leave(device);
     }
+    return 1;
 }
 
 void wb_doorbell_clear(wb_device *device)

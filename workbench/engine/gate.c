@@ -3,36 +3,51 @@
  *
  * The gate stands in front of REGION_READ, REGION_WRITE, REGION_WRITE_MULTI and doorbells, and nowhere else,
  * so a paused device still answers DMA maps, interrupts and questions. The notebook's own accesses do not
- * pass it. It is closed while the user pauses, and while somebody holds it to look at a device that stands
+ * pass it. On a thread that serves others too the access does not wait but is put back, and the poller is woken
+ * when the gate has news. It is closed while the user pauses, and while somebody holds it to look at a device that stands
  * still; who holds it waits until the access that had passed is over. Both sides write before they look
  * (sequentially consistent), so that one of them sees the other, and an open gate takes no lock.
  */
 #include "internal.h"
 
+#include <sys/eventfd.h>
 #include <time.h>
+
+static void tell_locked(wb_device *device)
+{
+    pthread_cond_broadcast(&device->gate);
+    if (device->waker >= 0 && device->at_gate)
+        eventfd_write(device->waker, 1);
+}
 
 static void set_locked(wb_device *device)
 {
     __atomic_store_n(&device->closed, device->paused || device->held, __ATOMIC_SEQ_CST);
-    pthread_cond_broadcast(&device->gate);
+    tell_locked(device);
 }
 
-void wb_gate_wait(wb_device *device)
+int wb_gate_enter(wb_device *device)
 {
     __atomic_store_n(&device->inside, 1, __ATOMIC_SEQ_CST);
     if (!__atomic_load_n(&device->closed, __ATOMIC_SEQ_CST))
-        return;
+        return 1;
     wb_lock(device);
     __atomic_store_n(&device->inside, 0, __ATOMIC_SEQ_CST);
     pthread_cond_broadcast(&device->gate);
     device->at_gate = 1;
-    while (device->held || (device->paused && !device->steps))
+    while (device->held || (device->paused && !device->steps)) {
+        if (device->waker >= 0) {
+            wb_unlock(device);
+            return 0;
+        }
         pthread_cond_wait(&device->gate, &device->lock);
+    }
     if (device->paused)
         device->steps--;
     device->at_gate = 0;
     __atomic_store_n(&device->inside, 1, __ATOMIC_SEQ_CST);
     wb_unlock(device);
+    return 1;
 }
 
 void wb_gate_leave(wb_device *device)
@@ -58,7 +73,7 @@ void wb_gate_step(wb_device *device, uint32_t accesses)
 {
     wb_lock(device);
     device->steps += accesses;
-    pthread_cond_broadcast(&device->gate);
+    tell_locked(device);
     wb_unlock(device);
 }
 

@@ -132,9 +132,11 @@ struct wb_device {
     struct wb_ask *asks;
     uint16_t asked;             /* id of the last one */
     uint32_t patience;          /* ms an answer may take */
-    pthread_t server;           /* the thread in wb_serve() */
+    pthread_t server;           /* the thread that answers */
+    int waker;                  /* eventfd of the poller whose thread that is; -1: the thread is its own */
     int socket;                 /* of the conversation; -1: there is none. Written under both locks */
 
+    uint64_t spin;              /* ns that the thread looks before it sleeps; read without the lock */
     uint8_t *in, *out;          /* server.c */
     uint32_t max_transfer;
     int tracing;                /* read without the lock */
@@ -152,6 +154,8 @@ struct wb_request {
     int reply_fds[WB_MAX_FDS];
     uint32_t reply_nfds;
     int fatal;                  /* answer, then close */
+    int parked;                 /* run it again when the gate has news; `done` writes of it are done */
+    uint64_t done;
 };
 
 /* commands.c: 0, or a positive errno for an Error reply. */
@@ -184,7 +188,7 @@ void wb_watch_expect_locked(struct wb_region *region, uint64_t offset, const uin
 
 /* doorbell.c */
 uint32_t wb_doorbell_poll(wb_device *device, struct pollfd *ready);     /* room for WB_MAX_DOORBELLS */
-void wb_doorbell_ring(wb_device *device, const struct pollfd *ready, uint32_t count);
+int wb_doorbell_ring(wb_device *device, const struct pollfd *ready, uint32_t count);    /* 0: at the gate */
 void wb_doorbell_clear(wb_device *device);
 
 /* irq.c */
@@ -221,7 +225,7 @@ void wb_turn_begin(wb_device *device);          /* a request is being answered *
 void wb_turn_end(wb_device *device);            /* its reply was sent */
 
 /* gate.c */
-void wb_gate_wait(wb_device *device);           /* returns when an access of the guest may go on */
+int wb_gate_enter(wb_device *device);           /* 1 when an access of the guest may go on; 0: put it back, see waker */
 void wb_gate_leave(wb_device *device);          /* it is over */
 
 /* dirty.c */
@@ -232,7 +236,7 @@ void wb_dma_forget(wb_device *device);          /* the client is gone, and so is
 void wb_dma_free(wb_device *device);
 
 /* peer.c: what the server asks of the client */
-void wb_peer_begin(wb_device *device, int socket);
+void wb_peer_begin(wb_device *device, int socket, pthread_t server, int waker);
 void wb_peer_end(wb_device *device);            /* whoever waits for an answer has waited in vain */
 void wb_peer_reply(wb_device *device, uint16_t id, uint32_t error, const uint8_t *payload, uint32_t size);
 int wb_peer_check_locked(wb_device *device);    /* -EDEADLK for the serving thread, -ENOTCONN */
@@ -244,8 +248,10 @@ int wb_wire_wait(int socket, short events, uint64_t deadline);     /* until poll
 /* One whole message; the deadline is for a client that takes no bytes. */
 int wb_send(int socket, struct msghdr *message, uint64_t deadline);
 int wb_wire_send(int socket, uint8_t *bytes, uint32_t size, const int *fds, uint32_t nfds);    /* WB_MAX_FDS */
+ssize_t wb_wire_offer(int socket, uint8_t *bytes, uint32_t size, const int *fds, uint32_t nfds);   /* 0: not now */
 /* Bytes, 0 at the end, or a negative errno. Adds descriptors to `fds`, room for 2 * WB_SCM_MAX, owned then. */
-ssize_t wb_wire_receive(int socket, uint8_t *bytes, uint32_t room, int *fds, uint32_t *nfds);
+ssize_t wb_wire_receive(int socket, uint8_t *bytes, uint32_t room, int *fds, uint32_t *nfds,
+                        int flags);
 
 static inline void wb_lock(wb_device *device)
 {

@@ -231,12 +231,13 @@ int wb_peer_check_locked(wb_device *device)
     return pthread_equal(device->server, pthread_self()) ? -EDEADLK : 0;
 }
 
-void wb_peer_begin(wb_device *device, int socket)
+void wb_peer_begin(wb_device *device, int socket, pthread_t server, int waker)
 {
     pthread_mutex_lock(&device->sending);
     wb_lock(device);
-    device->server = pthread_self();
+    device->server = server;
     device->socket = socket;
+    device->waker = waker;
     wb_unlock(device);
     pthread_mutex_unlock(&device->sending);
 }
@@ -245,7 +246,8 @@ void wb_peer_end(wb_device *device)
 {
     pthread_mutex_lock(&device->sending);
     wb_lock(device);
-    device->socket = -1;
+    device->socket = device->waker = -1;
+    device->at_gate = 0;
     for (struct wb_ask *ask = device->asks; ask; ask = ask->next) {
         if (ask->state == WAITING) {
             ask->state = DONE;

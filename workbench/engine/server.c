@@ -9,9 +9,10 @@
  * recvmsg belong to the message that contains its last byte; those that came with a message that is
  * not complete yet are carried over to the next recvmsg.
  */
-#include "internal.h"
+#include "talk.h"
 
-#include <poll.h>
+#include <sched.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 enum { TYPE = 0xf, REPLY = 1, NO_REPLY = 0x10, ERROR = 0x20 };
@@ -21,24 +22,13 @@ struct header {
     uint32_t size, flags, error;
 };
 
-struct conversation {
-    wb_device *device;
-    int socket;
-    uint32_t head, tail;        /* unserved bytes of device->in */
-    int fds[2 * WB_SCM_MAX];
-    uint32_t carried;           /* the first of them belong to the message at head */
-    uint32_t nfds;              /* the others to the one that contains the byte before tail */
-    struct pollfd ready[2 + WB_MAX_DOORBELLS];  /* the socket, UNMASK, doorbells */
-    uint32_t rung;              /* how many doorbells to look at once the messages that came are served */
-};
-
-static void drop_fds(struct conversation *talk, uint32_t count)
+static void drop_fds(struct wb_talk *talk, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
         close(talk->fds[i]);
 }
 
-static void forget_fds(struct conversation *talk, uint32_t count)
+static void forget_fds(struct wb_talk *talk, uint32_t count)
 {
     talk->nfds -= count;
     talk->carried = 0;
@@ -54,9 +44,36 @@ static void trace(wb_device *device, int from_server, const uint8_t *bytes, uint
 
 /* ---- replies ---- */
 
+static void release(struct wb_talk *talk)
+{
+    if (talk->sending)
+        pthread_mutex_unlock(&talk->device->sending);
+    talk->sending = 0;
+}
+
+/* Offers the client what is left of the reply: 0 or -errno. One that is begun is ended before others send. */
+static int flush(struct wb_talk *talk)
+{
+    wb_device *device = talk->device;
+    ssize_t n;
+
+    if (!talk->sending && pthread_mutex_trylock(&device->sending))
+        return 0;
+    talk->sending = 1;
+    n = wb_wire_offer(talk->socket, device->out + talk->sent, talk->left, talk->reply_fds, talk->reply_nfds);
+    if (n > 0) {
+        talk->sent += (uint32_t)n;
+        talk->left -= (uint32_t)n;
+        talk->reply_nfds = 0;
+    }
+    if (n < 0 || !talk->left || !talk->sent)
+        release(talk);
+    return n < 0 ? (int)n : 0;
+}
+
 /* The payload lies behind the header's place in device->out already. */
-static int reply(struct conversation *talk, const struct header *to, uint32_t size, const int *fds,
-                 uint32_t nfds, int error)
+static int reply(struct wb_talk *talk, const struct header *to, uint32_t size, const int *fds, uint32_t nfds,
+                 int error)
 {
     wb_device *device = talk->device;
     struct header header = {
@@ -69,6 +86,14 @@ static int reply(struct conversation *talk, const struct header *to, uint32_t si
         return 0;
     memcpy(device->out, &header, sizeof header);
     trace(device, 1, device->out, header.size, nfds);
+    if (device->waker >= 0) {
+        talk->sent = 0;
+        talk->left = header.size;
+        talk->reply_nfds = nfds;
+        if (nfds)
+            memcpy(talk->reply_fds, fds, nfds * sizeof *fds);
+        return flush(talk);
+    }
     pthread_mutex_lock(&device->sending);
     result = wb_wire_send(talk->socket, device->out, header.size, fds, nfds);
     pthread_mutex_unlock(&device->sending);
@@ -76,7 +101,7 @@ static int reply(struct conversation *talk, const struct header *to, uint32_t si
 }
 
 /* Refuses a message: leaves a record and answers with a bare Error. */
-static int refuse(struct conversation *talk, const struct header *header, int error)
+static int refuse(struct wb_talk *talk, const struct header *header, int error)
 {
     wb_lock(talk->device);
     wb_event_locked(talk->device, WB_KIND_ERROR, WB_GUEST, header->command, (uint64_t)error);
@@ -87,7 +112,7 @@ static int refuse(struct conversation *talk, const struct header *header, int er
 /* ---- serving ---- */
 
 /* An answer to something we asked, or that nobody waits for any more: QEMU sends such, too. */
-static void take_reply(struct conversation *talk, const struct header *header)
+static void take_reply(struct wb_talk *talk, const struct header *header)
 {
     uint32_t error = header->flags & ERROR ? header->error ? header->error : EIO : 0;
 
@@ -95,17 +120,16 @@ static void take_reply(struct conversation *talk, const struct header *header)
                   header->size - WB_HEADER);
 }
 
-static int serve_message(struct conversation *talk, const struct header *header, uint32_t nfds)
+static int serve_message(struct wb_talk *talk, const struct header *header, uint32_t nfds)
 {
     wb_device *device = talk->device;
     struct wb_request request = {
         .command = header->command, .flags = header->flags, .size = header->size - WB_HEADER,
         .payload = device->in + talk->head + WB_HEADER, .fds = talk->fds, .nfds = nfds,
-        .reply = device->out + WB_HEADER,
+        .reply = device->out + WB_HEADER, .done = talk->done,
     };
     int result, sent;
 
-    trace(device, 0, device->in + talk->head, header->size, nfds);
     if (device->accepted && (header->flags & TYPE) == REPLY) {
         take_reply(talk, header);
         drop_fds(talk, nfds);
@@ -113,6 +137,10 @@ static int serve_message(struct conversation *talk, const struct header *header,
         return 0;
     }
     result = header->flags & TYPE ? EINVAL : wb_request_run(device, &request);
+    talk->parked = request.parked;
+    talk->done = request.parked ? request.done : 0;
+    if (talk->parked)                       /* an access: it came without descriptors */
+        return 0;
     drop_fds(talk, request.nfds);
     forget_fds(talk, nfds);
     if (!result)
@@ -121,106 +149,168 @@ static int serve_message(struct conversation *talk, const struct header *header,
     return request.fatal ? -EPROTO : sent;
 }
 
-/* Serves every complete message between head and tail. */
-static int serve_received(struct conversation *talk)
+/* The message at head: 0, or a negative errno. */
+static int serve_one(struct wb_talk *talk, const struct header *header)
 {
     wb_device *device = talk->device;
+    uint32_t nfds = talk->tail - talk->head == header->size ? talk->nfds : talk->carried;
+    int result;
+
+    if (device->turn % 2 == 0) {            /* else it waited at the gate, and its turn goes on */
+        wb_turn_begin(device);
+        trace(device, 0, device->in + talk->head, header->size, nfds);
+    }
+    result = serve_message(talk, header, nfds);
+    if (talk->parked)
+        return 0;
+    talk->head += header->size;
+    if (!talk->left)
+        wb_turn_end(device);
+    return result;
+}
+
+/* Serves the complete messages between head and tail, until one has to wait or others have their turn. */
+static int serve_received(struct wb_talk *talk)
+{
+    wb_device *device = talk->device;
+    uint32_t n = 0, most = device->waker >= 0 ? WB_TALK_FAIR : UINT32_MAX;
     struct header header;
     int result = 0;
 
-    while (!result && talk->tail - talk->head >= WB_HEADER) {
-        uint32_t rest = talk->tail - talk->head;
-
+    talk->more = 0;
+    while (!result && !talk->parked && !talk->left) {
+        if (talk->tail - talk->head < WB_HEADER) {
+            talk->carried = talk->nfds;
+            break;
+        }
         memcpy(&header, device->in + talk->head, sizeof header);
         if (header.size < WB_HEADER || header.size > WB_MAX_MESSAGE) {
             trace(device, 0, device->in + talk->head, WB_HEADER, talk->nfds);
             refuse(talk, &header, EINVAL);
             return -EPROTO;
         }
-        if (rest < header.size)
+        if (talk->tail - talk->head < header.size) {
+            talk->carried = talk->nfds;
             break;
-        wb_turn_begin(device);
-        result = serve_message(talk, &header, rest == header.size ? talk->nfds : talk->carried);
-        wb_turn_end(device);
-        talk->head += header.size;
+        }
+        talk->more = n++ == most;
+        if (talk->more)
+            break;
+        result = serve_one(talk, &header);
     }
     if (talk->tail != talk->head)
         memmove(device->in, device->in + talk->head, talk->tail - talk->head);
     talk->tail -= talk->head;
     talk->head = 0;
-    talk->carried = talk->nfds;
     return result;
 }
 
-/* ---- receiving ---- */
+/* ---- steps ---- */
 
-/* Doorbells that rang: after the messages that were there by then, as the guest may have sent them before. */
-static void ring(struct conversation *talk)
+int wb_talk_take(struct wb_talk *talk, int flags)
 {
-    wb_doorbell_ring(talk->device, talk->ready + 2, talk->rung);
-    talk->rung = 0;
+    ssize_t n = wb_wire_receive(talk->socket, talk->device->in + talk->tail, WB_IN_SIZE - talk->tail, talk->fds,
+                                &talk->nfds, flags);
+    int result;
+
+    if (n == -EAGAIN || n == -EINTR)
+        return 0;
+    if (n <= 0)
+        return n ? (int)n : -EPIPE;
+    talk->tail += (uint32_t)n;
+    result = serve_received(talk);
+    return result ? result : 1;
 }
 
-/* Waits for bytes of the socket, and meanwhile serves the UNMASK eventfd and doorbells if there are any. */
-static int wait_readable(struct conversation *talk)
+int wb_talk_resume(struct wb_talk *talk)
 {
-    struct pollfd *ready = talk->ready;
+    int result;
 
-    for (;;) {
-        int any = __atomic_load_n(&talk->device->doorbell_count, __ATOMIC_RELAXED) != 0;
-        uint32_t bells = any ? wb_doorbell_poll(talk->device, ready + 2) : 0;
-
-        ready[0] = (struct pollfd){.fd = talk->socket, .events = POLLIN};
-        ready[1] = (struct pollfd){
-            .fd = __atomic_load_n(&talk->device->unmask_fd, __ATOMIC_RELAXED), .events = POLLIN,
-        };
-        if (ready[1].fd < 0 && !bells)
-            return 0;
-        if (poll(ready, 2 + bells, -1) < 0) {
-            if (errno != EINTR)
-                return -errno;
-            continue;
-        }
-        if (ready[1].revents)
-            wb_irq_poll_unmask(talk->device);
-        talk->rung = bells;
-        if (ready[0].revents)
-            return 0;
-        ring(talk);
-    }
+    talk->parked = 0;
+    result = serve_received(talk);
+    return result ? result : 1;
 }
 
-/* Adds what the socket has to the buffer: bytes, 0 at the end, or a negative errno. */
-static ssize_t receive(struct conversation *talk)
+uint32_t wb_talk_watch(struct wb_talk *talk, struct pollfd *ready)
 {
-    ssize_t n;
-    int result = wait_readable(talk);
+    wb_device *device = talk->device;
+    int unmask = __atomic_load_n(&device->unmask_fd, __ATOMIC_RELAXED);
+    uint32_t bells = 0;
 
-    if (result)
+    talk->watched = talk->parked ? 0 : 1;
+    if (talk->parked)
+        return 0;
+    ready[0] = (struct pollfd){.fd = talk->socket, .events = talk->left ? POLLOUT : POLLIN};
+    ready[1] = (struct pollfd){.fd = unmask, .events = POLLIN};
+    if (talk->left)
+        return 1;
+    if (__atomic_load_n(&device->doorbell_count, __ATOMIC_RELAXED))
+        bells = wb_doorbell_poll(device, ready + 2);
+    talk->watched = unmask < 0 && !bells ? 1 : 2 + bells;
+    return talk->watched;
+}
+
+/* What is left of the reply, and then the messages behind the one it answers. */
+static int go_on(struct wb_talk *talk)
+{
+    int result = flush(talk);
+
+    if (result || talk->left)
         return result;
-    n = wb_wire_receive(talk->socket, talk->device->in + talk->tail, WB_IN_SIZE - talk->tail, talk->fds,
-                        &talk->nfds);
-    if (n > 0)
-        talk->tail += (uint32_t)n;
-    return n;
+    wb_turn_end(talk->device);
+    return wb_talk_resume(talk);
 }
 
-static int converse(struct conversation *talk)
+/* Doorbells come after the messages that were there by then, as the guest may have sent those before. */
+int wb_talk_step(struct wb_talk *talk, struct pollfd *ready)
 {
-    for (;;) {
-        ssize_t n = receive(talk);
-        int result = 0;
+    int result = 0;
 
-        if (n == -EAGAIN || n == -EWOULDBLOCK)
-            result = wb_wire_wait(talk->socket, POLLIN, 0);
-        else if (n > 0)
-            result = serve_received(talk);
-        else if (n != -EINTR)
-            result = n < 0 ? (int)n : 1;
-        if (result)
+    if (talk->left)
+        return ready[0].revents ? go_on(talk) : 0;
+    if (talk->watched > 1 && ready[1].revents)
+        wb_irq_poll_unmask(talk->device);
+    if (ready[0].revents)
+        result = wb_talk_take(talk, MSG_DONTWAIT);
+    if (result >= 0 && talk->watched > 2 && !talk->parked && !talk->left)
+        talk->parked = !wb_doorbell_ring(talk->device, ready + 2, talk->watched - 2);
+    return result;
+}
+
+/* ---- a thread of its own ---- */
+
+/* Awake: looks; else waits. Where there is nothing but the socket to wait for, recvmsg does it by itself. */
+static int look(struct wb_talk *talk, struct pollfd *ready, int awake)
+{
+    int result;
+
+    if (wb_talk_watch(talk, ready) == 1) {
+        result = wb_talk_take(talk, awake ? MSG_DONTWAIT : 0);
+        return result || awake ? result : wb_wire_wait(talk->socket, POLLIN, 0);
+    }
+    result = poll(ready, talk->watched, awake ? 0 : -1);
+    if (result <= 0)
+        return result && errno != EINTR ? -errno : 0;
+    result = wb_talk_step(talk, ready);
+    return result < 0 ? result : 1;
+}
+
+static int converse(struct wb_talk *talk)
+{
+    struct pollfd ready[WB_TALK_FDS];
+    uint64_t until = 0;
+
+    for (uint32_t tries = 1;; tries++) {
+        uint64_t spin = __atomic_load_n(&talk->device->spin, __ATOMIC_RELAXED);
+        int awake = spin && wb_clock() < until;
+        int result = look(talk, ready, awake);
+
+        if (result < 0)
             return result;
-        if (talk->rung)
-            ring(talk);
+        if (result && spin)
+            until = wb_clock() + spin;
+        else if (awake && tries % WB_TALK_YIELD == 0)
+            sched_yield();
     }
 }
 
@@ -249,24 +339,49 @@ static void leave(wb_device *device, int result)
     wb_unlock(device);
 }
 
-int wb_serve(wb_device *device, int socket)
+int wb_talk_begin(struct wb_talk *talk, pthread_t server, int waker)
 {
-    struct conversation talk = {.device = device, .socket = socket};
-    int result = enter(device);
+    int result = enter(talk->device);
 
-    if (result)
-        return result;
-    wb_peer_begin(device, socket);
-    result = converse(&talk);
+    if (!result)
+        wb_peer_begin(talk->device, talk->socket, server, waker);
+    return result;
+}
+
+void wb_talk_drop(struct wb_talk *talk)
+{
+    release(talk);
+    talk->left = 0;
+}
+
+int wb_talk_end(struct wb_talk *talk, int result)
+{
+    wb_device *device = talk->device;
+
     wb_peer_end(device);
+    if (device->turn % 2)
+        wb_turn_end(device);
     /* A client that is gone is no failure, however the socket tells it. */
-    if (result > 0 || result == -EPIPE || result == -ECONNRESET)
+    if (result == -EPIPE || result == -ECONNRESET)
         result = 0;
-    drop_fds(&talk, talk.nfds);
+    drop_fds(talk, talk->nfds);
     wb_doorbell_clear(device);
     wb_dma_forget(device);
     leave(device, result);
     return result;
+}
+
+int wb_serve(wb_device *device, int socket)
+{
+    struct wb_talk talk = {.device = device, .socket = socket};
+    int result = wb_talk_begin(&talk, pthread_self(), -1);
+
+    return result ? result : wb_talk_end(&talk, converse(&talk));
+}
+
+void wb_serve_poll(wb_device *device, uint32_t microseconds)
+{
+    __atomic_store_n(&device->spin, microseconds * UINT64_C(1000), __ATOMIC_RELAXED);
 }
 
 void wb_serve_accept(wb_device *device, uint32_t max_transfer, int write_multiple)

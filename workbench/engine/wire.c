@@ -97,6 +97,22 @@ int wb_wire_send(int socket, uint8_t *bytes, uint32_t size, const int *fds, uint
     return wb_send(socket, &message, 0);
 }
 
+ssize_t wb_wire_offer(int socket, uint8_t *bytes, uint32_t size, const int *fds, uint32_t nfds)
+{
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(WB_MAX_FDS * sizeof *fds)];
+    struct iovec whole = {bytes, size};
+    struct msghdr message = {.msg_iov = &whole, .msg_iovlen = 1};
+    ssize_t n;
+
+    if (nfds)
+        attach_fds(&message, control, fds, nfds);
+    n = nfds ? sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
+             : send(socket, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR ? 0 : -errno;
+    return n;
+}
+
 /* ---- receiving ---- */
 
 /* Adds the descriptors of a message to `fds`; -EPROTO: too many; -EMFILE: lost, for the kernel had none left. */
@@ -125,14 +141,14 @@ static int take_fds(struct msghdr *message, int *fds, uint32_t *nfds)
     return result;
 }
 
-ssize_t wb_wire_receive(int socket, uint8_t *bytes, uint32_t room, int *fds, uint32_t *nfds)
+ssize_t wb_wire_receive(int socket, uint8_t *bytes, uint32_t room, int *fds, uint32_t *nfds, int flags)
 {
     _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(WB_SCM_MAX * sizeof(int)) + CMSG_SPACE(64)];
     struct iovec vector = {.iov_base = bytes, .iov_len = room};
     struct msghdr message = {
         .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control,
     };
-    ssize_t n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    ssize_t n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC | flags);
     int result;
 
     if (n < 0)
