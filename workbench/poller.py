@@ -96,7 +96,7 @@ class Poller:
         thread.join(JOIN_SECONDS)
 
     def serve(self, device: Any, socket: int) -> int:
-        """Answer an engine device's client until it goes; return as ``wb_serve``. A Server's thread waits here."""
+        """Answer an engine device's client until it goes, as ``wb_serve``; a Server's thread waits here."""
         return lib.wb_poller_serve(self._handle, device, socket)
 
     def __repr__(self) -> str:
