@@ -4,6 +4,7 @@
 
 #include "wb_libc.h"
 #include "wb.h"
+#include "wb_serve.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 """The only door to the C engine: ``ffi``, ``lib``, ``check`` for its return codes, its enums as words.
 
-Who may import it is in ``tests/test_layers.py``. The C interface is described in ``wb.h``, which is also
-what cffi reads.
+Who may import it is in ``tests/test_layers.py``. The C interface is described in ``wb.h`` and ``wb_serve.h``,
+which are also what cffi reads.
 """
 
 import os

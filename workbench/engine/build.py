@@ -1,4 +1,4 @@
-"""Builds the C parts: the extension, for which cffi reads wb_native.h and wb.h, and the library to preload.
+"""Builds the C parts: the extension, for which cffi reads the headers wb_*.h, and the library to preload.
 
 The module is generated at build time rather than committed, so header and module cannot differ.
 The library to preload (``workbench/preload``) is no module of Python: only its name is an extension's.
@@ -17,6 +17,9 @@ HERE = Path(__file__).resolve().parent
 #: One wheel for all versions, but for free-threaded CPython, which has no stable ABI (PEP 703, 803).
 STABLE_ABI = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
+#: What cffi reads.
+HEADERS = ("wb_native.h", "wb.h", "wb_serve.h")
+
 #: What the engine calls back: defined in Python by ``workbench.engine``, handed over as pointers.
 TRAMPOLINES = """
 extern "Python" void wb_python_hook(void *, wb_access *);
@@ -29,9 +32,11 @@ extern "Python" int wb_python_reset(void *, uint32_t);
 def builder() -> FFI:
     """Return the cffi builder for the module, declarations read from the headers."""
     ffi = FFI()
-    ffi.cdef("".join((HERE / name).read_text() for name in ("wb_native.h", "wb.h")) + TRAMPOLINES)
+    ffi.cdef("".join((HERE / name).read_text() for name in HEADERS) + TRAMPOLINES)
     ffi.set_source(
-        "workbench.engine._engine", '#include "wb_libc.h"\n#include "wb.h"\n', py_limited_api=STABLE_ABI
+        "workbench.engine._engine",
+        '#include "wb_libc.h"\n#include "wb.h"\n#include "wb_serve.h"\n',
+        py_limited_api=STABLE_ABI,
     )
     return ffi
 

@@ -9,6 +9,7 @@
 
 #include "wb_libc.h"
 #include "wb.h"
+#include "wb_serve.h"
 
 #include <errno.h>
 #include <pthread.h>
