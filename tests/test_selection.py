@@ -4,6 +4,7 @@ import math
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 from log_kit import add, bar0, bar2
 
@@ -117,3 +118,56 @@ def test_things_of_a_device_are_registers_for_filters(device: wb.Device) -> None
     assert [name.partition(".")[0] for name in found(device.config)] == ["config"]
     assert found([bar.SCRATCH, bar.BUFFER[3]]) == ["bar0.BUFFER[3]", "bar0.SCRATCH"]
     assert found(iter([bar.STATUS])) == ["bar0.STATUS"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "said"),
+    [
+        ({"kind": 5}, TypeError, "kind is a name or several of read, write"),
+        ({"kind": b"read"}, TypeError, "kind is a name or several of read, write"),
+        ({"kind": ["read", 5]}, ValueError, "no kind is called 5; there are read"),
+        ({"kind": [[]]}, ValueError, r"no kind is called \[\]"),
+        ({"origin": object()}, TypeError, "origin is a name or several of guest"),
+        ({"origin": "gast"}, ValueError, "no origin is called 'gast'; there are guest"),
+        (
+            {"since": "yesterday"},
+            TypeError,
+            "since is a time in ns, as record.time, or a record, not 'yesterday'",
+        ),
+        ({"since": float("nan")}, TypeError, "since is a time in ns"),
+        ({"until": None.__class__}, TypeError, "until is a time in ns"),
+        ({"until": True}, TypeError, "until is a time in ns"),
+        ({"last": "5"}, TypeError, "last is how many seconds before the newest record, not '5'"),
+        ({"last": -1}, ValueError, "last is how many seconds"),
+        ({"last": float("nan")}, ValueError, "last is how many seconds"),
+        ({"flagged": "yes"}, TypeError, "flagged is True, False or None, not 'yes'"),
+        ({"flagged": 1}, TypeError, "flagged is True, False or None, not 1"),
+        ({"register": 5}, TypeError, "a register is a name"),
+        ({"register": ["CTRL", None]}, TypeError, "a register is a name"),
+    ],
+)
+def test_a_filter_that_makes_no_sense_is_told_in_words(mixed: AccessLog, wrong, error, said) -> None:
+    with pytest.raises(error, match=said):
+        mixed.filter(**wrong)
+
+
+@pytest.mark.parametrize("since", [0, 0.0, -5, np.uint64(0), np.float64(0)])
+def test_numbers_of_every_sort_are_times(mixed: AccessLog, since) -> None:
+    assert len(mixed.filter(since=since)) == len(mixed)
+    assert len(mixed.filter(since=1 << 80)) == 0
+    assert len(mixed.filter(last=float("inf"), until=mixed[-1])) == len(mixed)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"timeout": "soon"}, "timeout is a number of seconds, not 'soon'"),
+        ({"timeout": None}, "timeout is a number of seconds, not None"),
+        ({"since": "start"}, "since is the sequence number of the first record that counts, not 'start'"),
+        ({"since": 1.5}, "since is the sequence number"),
+    ],
+)
+def test_a_wait_that_makes_no_sense_is_told_in_words(mixed: AccessLog, wrong, said) -> None:
+    with pytest.raises(TypeError, match=said):
+        mixed.wait(**wrong)
+    assert mixed.wait(since=mixed[0]) == mixed[0]

@@ -18,7 +18,16 @@ from .columns import PIECE, Columns
 from .engine import ffi, lib
 from .records import FLAGGED, FLAGS, KINDS, ORIGINS, RECORD, Names, Record, Records
 from .registers import Block
-from .selection import codes_of, moment_of, newest_seconds, touching
+from .selection import (
+    codes_of,
+    flag_of,
+    moment_of,
+    newest_seconds,
+    seconds_of,
+    sequence_of,
+    touching,
+)
+from .wholefile import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +103,7 @@ class LogView:
         ``kind``: "read", "write" ...; ``origin``: "guest", "notebook", "device"; ``since`` and
         ``until``: a time as in ``record.time`` (ns), or a Record, both included; ``last``: seconds
         before the newest record; ``flagged``: True for what deserves a look, False for the rest.
-        Raises ValueError for a register, kind or origin that does not exist.
+        Raises ValueError for a register, kind or origin that does not exist, TypeError for what is none.
         """
         records = self.records()
         keep = np.ones(len(records), dtype=bool)
@@ -107,10 +116,10 @@ class LogView:
         if since is not None:
             keep &= records["time"] >= moment_of(since)
         if until is not None:
-            keep &= records["time"] <= moment_of(until)
+            keep &= records["time"] <= moment_of(until, "until")
         if flagged is not None:
             bad = (records["flags"] & FLAGGED != 0) | (records["kind"] == lib.WB_KIND_ERROR)
-            keep &= bad == flagged
+            keep &= bad == flag_of(flagged)
         if register is not None:
             keep &= touching(records, self.names, register)
         return self._view(records[keep])
@@ -165,7 +174,7 @@ class LogView:
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a comma-separated file: times in ns since the first record, numbers decimal, flags as words.
 
-        Raises OSError when the file cannot be written.
+        Raises OSError when the file cannot be written; what was there before is then as it was.
         """
         records = self.records()
         codes, touches = self.names.table(records)
@@ -173,7 +182,7 @@ class LogView:
             bits: "|".join(name for bit, name in FLAGS.items() if bits & bit)
             for bits in np.unique(records["flags"]).tolist()
         }
-        with open(path, "w", newline="", encoding="utf-8") as file:
+        with whole_file(path) as partial, open(partial, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
             writer.writerow(["time", "kind", "origin", "register", "flags", *_COLUMNS])
             for code, row in zip(codes.tolist(), records, strict=True):
@@ -348,8 +357,8 @@ class AccessLog(LogView):
         if not isinstance(condition, int) and not callable(condition):
             text = "wait for a number of records, or give a function of a Record"
             raise TypeError(f"{text}; a register goes in by keyword: wait(register={condition!r})")
-        seen = self.total + self._start if since is None else since
-        wanted, end = condition if isinstance(condition, int) else 1, monotonic() + timeout
+        seen = self.total + self._start if since is None else sequence_of(since)
+        wanted, end = condition if isinstance(condition, int) else 1, monotonic() + seconds_of(timeout)
         if wanted < 1:
             raise ValueError("wait for at least one record")
         while True:

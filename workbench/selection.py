@@ -10,34 +10,82 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .mistakes import shown
 from .records import Names, Record, Records, Touch
 from .registers import Block, Field, Register
 
 __all__ = ["codes_of", "fitting", "moment_of", "newest_seconds", "touching"]
 
 
-def codes_of(wanted: str | Iterable[str], table: Mapping[int, str], what: str) -> list[int]:
-    """Return the numbers of names in a table such as KINDS. Raises ValueError for a name it has not."""
+def codes_of(wanted: object, table: Mapping[int, str], what: str) -> list[int]:
+    """Return the numbers of names in a table such as KINDS.
+
+    Raises ValueError for a name it has not, TypeError for what is neither a name nor several.
+    """
+    known = ", ".join(table.values())
+    if not isinstance(wanted, Iterable) or isinstance(wanted, bytes):
+        raise TypeError(f"{what} is a name or several of {known}; not {shown(wanted)}")
     words = [wanted] if isinstance(wanted, str) else list(wanted)
     unknown = [word for word in words if word not in table.values()]
     if unknown:
-        known = ", ".join(table.values())
-        raise ValueError(f"no {what} is called {', '.join(map(repr, unknown))}; there are {known}")
+        raise ValueError(f"no {what} is called {', '.join(map(shown, unknown))}; there are {known}")
     return [number for number, name in table.items() if name in words]
 
 
-def moment_of(moment: int | Record) -> int:
-    """Return the ns of a time or of a record's time, never below 0."""
-    return moment.time if isinstance(moment, Record) else max(0, int(moment))
+def moment_of(moment: object, what: str = "since") -> int:
+    """Return the ns of a time or of a record's time, never below 0. TypeError for what is neither."""
+    if isinstance(moment, Record):
+        return moment.time
+    try:
+        return min(max(0, int(_number(moment))), (1 << 64) - 1)
+    except (TypeError, ValueError, OverflowError):
+        text = "is a time in ns, as record.time, or a record"
+        raise TypeError(f"{what} {text}, not {shown(moment)}") from None
 
 
-def newest_seconds(times: npt.NDArray[np.uint64], last: float) -> npt.NDArray[np.bool_]:
-    """Return which times are at most ``last`` seconds before the newest. Raises ValueError below 0."""
-    if not last >= 0:
+def newest_seconds(times: npt.NDArray[np.uint64], last: object) -> npt.NDArray[np.bool_]:
+    """Return which times are at most ``last`` seconds before the newest. ValueError below 0, TypeError."""
+    try:
+        seconds = float(_number(last))
+    except (TypeError, OverflowError):
+        text = "last is how many seconds before the newest record"
+        raise TypeError(f"{text}, not {shown(last)}") from None
+    if not seconds >= 0:
         raise ValueError(f"last is how many seconds before the newest record, not {last!r}")
     newest = int(times.max()) if len(times) else 0
-    earliest = newest - int(last * 1e9) if last * 1e9 < newest else 0
+    earliest = newest - int(seconds * 1e9) if seconds * 1e9 < newest else 0
     return np.asarray(times >= np.uint64(earliest))
+
+
+def seconds_of(timeout: object) -> float:
+    """Return a time-out in seconds. Raises TypeError for what is no number."""
+    try:
+        return float(_number(timeout))
+    except (TypeError, OverflowError):
+        raise TypeError(f"timeout is a number of seconds, not {shown(timeout)}") from None
+
+
+def sequence_of(since: object) -> int:
+    """Return a sequence number, that of a record too. Raises TypeError for what is neither."""
+    if isinstance(since, Record):
+        return since.seq
+    if isinstance(since, bool) or not isinstance(since, int | np.integer):
+        raise TypeError(f"since is the sequence number of the first record that counts, not {shown(since)}")
+    return max(0, int(since))
+
+
+def flag_of(flagged: object) -> bool:
+    """Return True or False. Raises TypeError for anything else."""
+    if not isinstance(flagged, bool | np.bool_):
+        raise TypeError(f"flagged is True, False or None, not {shown(flagged)}")
+    return bool(flagged)
+
+
+def _number(value: object) -> Any:
+    """Return a number as it is, NumPy's too. TypeError for text, booleans and all that is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError
+    return value
 
 
 def touching(records: Records, names: Names, wanted: Any) -> npt.NDArray[np.bool_]:
@@ -80,4 +128,4 @@ def _place(wanted: Any) -> str | Register:
     block = getattr(description, "block", description)  # of a Bar
     if isinstance(block, Block):
         return block.name
-    raise TypeError(f"a register is a name, dev.bar0.CTRL, dev.bar0 or several of them, not {wanted!r}")
+    raise TypeError(f"a register is a name, dev.bar0.CTRL, dev.bar0 or several of them, not {shown(wanted)}")

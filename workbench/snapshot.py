@@ -12,12 +12,12 @@ import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from .errors import SnapshotError
 from .layout import Layout
+from .wholefile import whole_file
 
 __all__ = ["PAGE", "PLANES", "Snapshot", "UserState"]
 
@@ -139,13 +139,8 @@ class Snapshot:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the snapshot to a file, which is replaced at once or not at all. Raises OSError."""
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
+        with whole_file(path) as partial:
             partial.write_bytes(self.to_bytes())
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Snapshot":

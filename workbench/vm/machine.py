@@ -31,6 +31,7 @@ from .process import Process
 from .progress import Progress, telling
 from .recipe import Ready, Recipe
 from .slots import Slots
+from .wishes import check_wishes, words_of
 
 #: Seconds to wait for the agent after it should have killed a command.
 GRACE = 15.0
@@ -63,7 +64,7 @@ class VM:
     (older than 10.1) attaches through the library of `workbench.preload`, a kernel of your own has its
     modules built in. ``append`` adds kernel arguments, ``files`` (path → content) adds executables to the
     guest. Raises TypeError or ValueError when ``devices`` are not devices, each once and with a name of its
-    own.
+    own, or another argument makes no sense.
     """
 
     def __init__(
@@ -83,17 +84,19 @@ class VM:
     ) -> None:
         if accel not in ("auto", "kvm", "tcg"):
             raise ValueError(f'accel is "auto", "kvm" or "tcg", not {accel!r}')
+        paths = {"qemu": None if isinstance(qemu, Qemu) else qemu, "kernel": kernel}
+        check_wishes(memory, timeout, append, files, paths)
+        self.modules = words_of(modules, "modules", '"gpio-pci-idio-16"')
+        traced = words_of(trace or (), "trace", '"vfio*"')
+        extra = words_of(extra_args, "extra_args", '["-device", "edu"]')
         self._slots, self.timeout = Slots(devices_of(devices)), timeout
         for device in self.devices:
             plugged(device, self)
         self.accel: str = accel
         self._progress = Progress() if progress is None else telling(progress)
-        self.modules = (modules,) if isinstance(modules, str) else tuple(modules)
         self._recipe = Recipe(
-            self.modules, memory,
-            (trace,) if isinstance(trace, str) else tuple(trace or ()),
-            qemu, kernel, tuple(extra_args), append, files, self._progress,
-        )  # fmt: skip
+            self.modules, memory, traced, qemu, kernel, extra, append, files, self._progress
+        )
         self._lock = threading.RLock()
         self._process: Process | None = None
         self._used: str | None = None

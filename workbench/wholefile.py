@@ -1,0 +1,34 @@
+"""A file that is replaced whole or not at all: who reads it later never finds a half."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+__all__ = ["whole_file"]
+
+
+@contextlib.contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a path to write to, which becomes ``path`` when the block is done; else it is removed.
+
+    What is there and is no regular file (a pipe, ``/dev/stdout``) is written to directly. Raises OSError.
+    """
+    target = Path(os.path.realpath(path))
+    mode = target.stat().st_mode if target.exists() else stat.S_IFREG
+    if not stat.S_ISREG(mode):
+        yield target
+        return
+    partial = target.with_name(f".{target.name[:100]}.{os.getpid()}-{os.urandom(4).hex()}")
+    try:
+        number = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+        try:
+            if stat.S_IMODE(mode):
+                os.fchmod(number, stat.S_IMODE(mode))  # as it was
+        finally:
+            os.close(number)
+        yield partial
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
