@@ -132,3 +132,17 @@ def test_who_pauses_while_a_class_is_taken_over_stays_paused(card, monkeypatch):
         until_waiting(card)
         server.resume()
         thread.join()
+
+
+def test_steps_that_wait_for_the_guest_are_still_there_after_a_class_was_taken_over(card):
+    with card.connect() as guest:
+        card.server.pause()
+        card.server.step(2)
+        card.swap(Card)
+        assert card.server.state == "paused"
+        thread, got = reader(guest, 3)
+        until_waiting(card)
+        assert got == [1, 2]
+        card.server.resume()
+        thread.join(10)
+    assert got == [1, 2, 3]
