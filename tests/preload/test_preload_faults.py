@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fake_server import FakeServer, Misbehave
-from preload_kit import COMPILER, HERE, Card, run, running
+from preload_kit import COMPILER, HERE, Card, run, running, sanitized
 
 from workbench import protocol
 from workbench.protocol import REGION_INFO, Command, Header
@@ -73,9 +73,9 @@ def tiny(server: FakeServer, header: Header, asked: bytes, _: list[int]) -> None
 
 
 def attach(tmp_path: Path, on: dict[int, Misbehave], **settings: str) -> tuple[str, str]:
-    """Attach as QEMU does; return what failed and what was complained of."""
-    path = str(tmp_path / "bad.sock")
-    with FakeServer(path, on), running("attach", path, **settings) as qemu:
+    """Attach as QEMU does, under a sanitizer; return what failed and what was complained of."""
+    path, program = str(tmp_path / "bad.sock"), sanitized("address,undefined")
+    with FakeServer(path, on), running("attach", path, program=program, **settings) as qemu:
         said = qemu.process.communicate(timeout=20)
     return said[0].decode().strip(), said[1].decode()
 

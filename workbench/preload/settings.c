@@ -149,7 +149,6 @@ static void set_up(void)
     look_up(&wbp_real.readlink, "readlink");
     look_up(&wbp_real.readlinkat, "readlinkat");
     look_up(&wbp_real.realpath, "realpath");
-    read_settings();
 }
 
 void wbp_ready(void)
@@ -157,11 +156,13 @@ void wbp_ready(void)
     pthread_once(&once, set_up);
 }
 
+/* The environment may not be there yet when the first hook is called. */
 __attribute__((constructor)) static void begin(void)
 {
     int before = errno;
 
     wbp_ready();
+    read_settings();
     if (!strncmp(program_invocation_short_name, "qemu", 4) || !strcmp(program_invocation_short_name, "kvm"))
         leave_environment(1);
     errno = before;
