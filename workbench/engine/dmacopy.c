@@ -287,18 +287,19 @@ static uint8_t *mapped_locked(wb_device *device, uint64_t iova, uint64_t size, u
 static int quick(wb_device *device, uint64_t iova, uint8_t *to, const uint8_t *from, uint64_t size,
                  uint32_t origin)
 {
-    wb_record record = {
-        .time = wb_clock(), .kind = to ? WB_KIND_DMA_READ : WB_KIND_DMA_WRITE, .origin = (uint8_t)origin,
-        .region = WB_NO_REGION, .offset = iova, .size = (uint32_t)size, .flags = size > 8 ? WB_LONG : 0,
-    };
+    uint64_t time = wb_clock(), first = 0;
     uint8_t *guest;
 
     wb_lock(device);
     guest = mapped_locked(device, iova, size, to ? WB_DMA_READABLE : WB_DMA_WRITABLE);
     if (guest) {
         memcpy(to ? to : guest, to ? guest : from, size);
-        memcpy(&record.value, to ? to : from, size < 8 ? size : 8);
-        wb_log_add_locked(device, &record);
+        memcpy(&first, to ? to : from, size < 8 ? size : 8);
+        *wb_log_next_locked(device) = (wb_record){
+            .seq = device->seq - 1, .time = time, .kind = to ? WB_KIND_DMA_READ : WB_KIND_DMA_WRITE,
+            .origin = (uint8_t)origin, .region = WB_NO_REGION, .offset = iova, .value = first,
+            .size = (uint32_t)size, .flags = size > 8 ? WB_LONG : 0,
+        };
         if (from)
             wb_dirty_mark_locked(device, iova, size);
     }

@@ -10,20 +10,14 @@
 
 #include <time.h>
 
-enum {
-    PIECE = 1024,               /* records copied while the lock is held */
-    AHEAD = 4                   /* records that memory is asked for in advance: it is slower than an access */
-};
+enum { PIECE = 1024 };          /* records copied while the lock is held */
 
 void wb_log_add_locked(wb_device *device, wb_record *record)
 {
     record->seq = device->seq;
     if (!record->time)
         record->time = wb_clock();
-    device->ring[device->seq++ & device->ring_mask] = *record;
-    __builtin_prefetch(&device->ring[(device->seq + AHEAD) & device->ring_mask], 1, 3);
-    if (device->waiters)
-        pthread_cond_broadcast(&device->logged);
+    *wb_log_next_locked(device) = *record;
 }
 
 void wb_log_add(wb_device *device, const wb_record *record)
