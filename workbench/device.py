@@ -261,14 +261,16 @@ class Device(DeviceTime):
         switch_interval: float | None = None,
         poll_us: int | None = None,
         poller: "Poller | None" = None,
+        users: Sequence[str] | None = None,
     ) -> "Server":
         """Serve on a UNIX socket from a background thread; return the Server, the same if it runs.
 
         ``path`` defaults to a private directory. ``trace=True`` keeps every vfio-user message,
         ``switch_interval`` (seconds) is used while the device has Python hooks: see Server. ``poll_us`` (µs)
         is how long the thread looks for the next message before it sleeps, at first 0; a ``poller`` serves
-        this device and others from one thread. Raises DescriptionError when the layout is known to crash or
-        hang QEMU, StateError when the path is taken or too long, ValueError for ``poll_us`` with ``poller``.
+        this device and others from one thread. ``users`` names who may connect beside you, at a ``path`` that
+        they can reach. Raises DescriptionError when the layout is known to crash or hang QEMU, StateError
+        when the path is taken or too long, ValueError for ``poll_us`` with ``poller`` or an unknown user.
         """
         from .server import Server
 
@@ -286,13 +288,14 @@ class Device(DeviceTime):
             if previous is not None and previous.device is not self:
                 self._succeed(previous)
             if self.server is not None and self.server.running:
-                self.server.expect(path, trace, switch_interval, poll_us, poller)
+                self.server.expect(path, trace, switch_interval, poll_us, poller, users)
                 return self.server
             problems = self.lint()
             if problems:
                 raise DescriptionError(self.name, problems)
             keywords: dict[str, Any] = {} if switch_interval is None else {"switch_interval": switch_interval}
-            server = Server(self, path, trace=bool(trace), poll_us=poll_us or 0, poller=poller, **keywords)
+            keywords |= {"poller": poller, "users": users or ()}
+            server = Server(self, path, trace=bool(trace), poll_us=poll_us or 0, **keywords)
             server.start()
             return server
 

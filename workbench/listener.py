@@ -4,9 +4,12 @@ import contextlib
 import errno
 import hashlib
 import os
+import pwd
 import select
 import socket
-from collections.abc import Callable
+import stat
+import struct
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from .errors import StateError
@@ -24,11 +27,16 @@ NAME_BYTES = 40
 class Listener:
     """A listening UNIX socket of mode 0600 at ``path``, or in this process's own directory, named ``name``.
 
-    Raises StateError when the path is taken, too long, or not private.
+    Clients are this process's user, or one of ``users`` (names), for whom the mode is 0666: whoever connects
+    is asked for by SO_PEERCRED (unix(7)). Raises StateError when the path is taken, too long, or not private,
+    ValueError for a user that does not exist, or who could not reach the private directory.
     """
 
-    def __init__(self, name: str, path: str | None) -> None:
+    def __init__(self, name: str, path: str | None, users: Sequence[str] = ()) -> None:
         self._private = False
+        self._allowed = {os.geteuid(), *map(_user_id, users)}
+        if users and path is None:
+            raise ValueError("other users cannot enter the private directory: say a path where they can")
         self.path = path or f"{file_name(name)}.sock"
         self._wake = -1
         self._socket: socket.socket | None = None
@@ -41,6 +49,8 @@ class Listener:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             os.fchmod(self._socket.fileno(), 0o600)  # before bind: the file is born with this mode
             self._socket.bind(self.path)
+            if users:
+                _open_to_all(self.path)
             self._identity = self._inode()
             self._socket.listen(BACKLOG)
         except OSError as error:
@@ -57,10 +67,15 @@ class Listener:
             return None
         return status.st_dev, status.st_ino
 
-    def accept(self, short: Callable[[OSError], object] = lambda error: None) -> socket.socket | None:
+    def accept(
+        self,
+        short: Callable[[OSError], object] = lambda error: None,
+        refused: Callable[[str], object] = lambda who: None,
+    ) -> socket.socket | None:
         """Return the next client's connection; None after ``wake()``.
 
-        Passing shortages are waited out; ``short`` is told of the first.
+        Passing shortages are waited out; ``short`` is told of the first. Other users' connections are closed;
+        ``refused`` is told whose.
         """
         listening, wake = self._socket, self._wake
         if listening is None:  # closed before anybody came to accept
@@ -73,7 +88,11 @@ class Listener:
             if any(fd == wake for fd, _ in poller.poll()):
                 return None
             try:
-                return listening.accept()[0]
+                connection = listening.accept()[0]
+                if peer_user(connection) in self._allowed:
+                    return connection
+                with connection:
+                    refused(f"{peer_name(connection)} of user {_user_name(peer_user(connection))}")
             except OSError as error:
                 if error.errno not in PASSING:
                     raise
@@ -122,9 +141,46 @@ def file_name(name: str) -> str:
     return f"{plain[:NAME_BYTES]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
+def _open_to_all(path: str) -> None:
+    """Let every user connect to the socket at ``path``, and not to what somebody put in its place."""
+    fd = os.open(path, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        status = os.fstat(fd)
+        if not stat.S_ISSOCK(status.st_mode) or status.st_uid != os.geteuid():
+            raise OSError(errno.EEXIST, "somebody put something else in its place")
+        os.chmod(f"/proc/self/fd/{fd}", 0o666)
+    finally:
+        os.close(fd)
+
+
+def _user_id(name: str) -> int:
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except (KeyError, TypeError, ValueError):
+        raise ValueError(f"users are names of this machine's users, and {name!r} is none") from None
+
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _credentials(connection: socket.socket) -> tuple[int, int]:
+    """Return process and user that connected, as the kernel knows them."""
+    pid, uid, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    return pid, uid & 0xFFFFFFFF
+
+
+def peer_user(connection: socket.socket) -> int:
+    """Return the number of the user at the other end."""
+    return _credentials(connection)[1]
+
+
 def peer_name(connection: socket.socket) -> str:
     """Name the process at the other end: pid and program; what it says of itself is not trusted."""
-    pid = int.from_bytes(connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little")
+    pid, _ = _credentials(connection)
     try:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
     except OSError:

@@ -17,7 +17,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from operator import index
 from typing import Any, ClassVar
 
@@ -53,7 +53,8 @@ class Server:
     keeps every message in ``trace``. ``switch_interval`` (seconds, None: leave alone) is what
     ``sys.setswitchinterval`` is lowered to while the device has Python hooks; ValueError if not positive.
     ``poll_us`` is how long (µs) the thread looks for the next message before it sleeps; a ``poller`` answers
-    instead of it, together with other devices. ``client`` says who is attached ("pid 1234
+    instead of it, together with other devices. ``users`` (names) may connect beside this process's own;
+    ``path`` is then a place that they can reach. ``client`` says who is attached ("pid 1234
     (qemu-system-x86_64)"), ``error`` why it failed.
     """
 
@@ -69,9 +70,13 @@ class Server:
         switch_interval: float | None = SWITCH_INTERVAL,
         poll_us: int = 0,
         poller: Poller | None = None,
+        users: Sequence[str] = (),
     ) -> None:
         _check_interval(switch_interval)
+        if isinstance(users, str):
+            raise TypeError(f"users are names, as [{users!r}]")
         self.device = device
+        self.users = tuple(users)
         self.poll_us = check_poll_us(poll_us)
         if not isinstance(poller, Poller | None):
             raise TypeError(f"poller is a wb.Poller or None, not {poller!r}")
@@ -108,7 +113,8 @@ class Server:
     @property
     def manner(self) -> dict[str, Any]:
         """What ``dev.serve()`` is to be told to serve again as now, on the same kind of thread."""
-        return {"poll_us": self.poll_us} if self.poller is None else {"poller": self.poller}
+        thread = {"poll_us": self.poll_us} if self.poller is None else {"poller": self.poller}
+        return thread | ({"users": self.users} if self.users else {})
 
     @property
     def path(self) -> str:
@@ -137,7 +143,7 @@ class Server:
             other = self.device.server
             if other is not None and other.running:
                 raise StateError(f"{self.device.name} is served at {other.path} already")
-            self._listener = Listener(self.device.name, self.wanted)
+            self._listener = Listener(self.device.name, self.wanted, self.users)
             try:
                 self._launch()
             except BaseException:  # Ctrl-C too: at any moment, perhaps when the thread runs already
@@ -249,11 +255,14 @@ class Server:
         switch_interval: float | None,
         poll_us: int | None,
         poller: Poller | None,
+        users: Sequence[str] | None,
     ) -> None:
         """Make this running server what a second ``serve()`` asks for; None: as it is.
 
-        StateError when the path or the thread differs.
+        StateError when the path, the thread or the users differ.
         """
+        if users is not None and set(users) != set(self.users):
+            raise StateError(f"{self.device.name} is served for other users: stop that server first")
         if path is not None and os.path.abspath(os.fsdecode(path)) != self.path:
             raise StateError(f"{self.device.name} is served at {self.path} already: stop that server first")
         if poller is not None and poller is not self.poller:
@@ -314,7 +323,7 @@ class Server:
 
     def _run(self) -> None:
         try:
-            while (connection := self._listener.accept(self._short)) is not None:
+            while (connection := self._listener.accept(self._short, self._stranger)) is not None:
                 self._serve(connection)
                 if self._stopping:
                     break
@@ -348,6 +357,9 @@ class Server:
 
     def _short(self, error: OSError) -> None:
         self._warn("cannot be served yet: %s; it waits until there is room", error.strerror)
+
+    def _stranger(self, who: str) -> None:
+        self._warn("(%s) was sent away: serve(users=[...]) names those who may connect", who)
 
     def _warn(self, what: str, *words: object) -> None:
         """Tell of a client, once for each reason: one that comes again and again is not to fill the page."""

@@ -1,0 +1,91 @@
+"""Who may connect: this process's user, and those that serve() was told of."""
+
+import os
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sample import Sample
+
+import workbench as wb
+
+CONNECT = """
+import os, pwd, socket, sys
+os.setuid(pwd.getpwnam("nobody").pw_uid)
+one = socket.socket(socket.AF_UNIX)
+one.settimeout(10)
+one.connect(sys.argv[1])
+print(len(one.recv(1)))
+"""
+ROOT = os.geteuid() == 0
+
+
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory that every user can enter."""
+    with tempfile.TemporaryDirectory() as directory:
+        os.chmod(directory, 0o755)
+        yield Path(directory)
+
+
+def serve_as_another(device: wb.Device, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serve such that who connects from this process's user is a stranger."""
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        device.serve(path)
+
+
+def test_another_user_is_sent_away_and_the_next_client_is_served(
+    place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Sample() as device:
+        if ROOT:  # the real thing: another user, who can reach the socket
+            device.serve(place / "card.sock")
+            os.chmod(place / "card.sock", 0o666)
+            command = [sys.executable, "-c", CONNECT, str(place / "card.sock")]
+            done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+            assert done.stdout == "0\n", done.stderr
+            assert "of user nobody) was sent away: serve(users=[...]) names those" in caplog.text
+        else:
+            serve_as_another(device, place / "card.sock", monkeypatch)
+            with socket.socket(socket.AF_UNIX) as one:
+                one.settimeout(10)
+                one.connect(str(place / "card.sock"))
+                assert one.recv(1) == b""
+            assert "was sent away: serve(users=[...]) names those" in caplog.text
+            device.server.stop()
+        with device.connect() as guest:
+            assert guest.config.read16(0) == 0x1234
+
+
+def test_the_socket_is_for_its_owner_unless_users_are_named(place: Path) -> None:
+    with Sample() as device:
+        device.serve(place / "own.sock")
+        assert stat.S_IMODE(os.stat(place / "own.sock").st_mode) == 0o600
+    with Sample() as device:
+        device.serve(place / "shared.sock", users=["nobody"])
+        assert stat.S_IMODE(os.stat(place / "shared.sock").st_mode) == 0o666
+        assert device.server.users == ("nobody",)
+        if ROOT:
+            with subprocess.Popen([sys.executable, "-c", CONNECT, str(place / "shared.sock")]) as other:
+                device.server.wait_attached(20)
+                assert f"pid {other.pid} " in device.server.client
+                other.kill()
+
+
+def test_users_that_cannot_be_are_refused(place: Path) -> None:
+    with Sample() as device:
+        with pytest.raises(ValueError, match="'no one at all' is none"):
+            device.serve(place / "card.sock", users=["no one at all"])
+        with pytest.raises(TypeError, match=r"users are names, as \['nobody'\]"):
+            device.serve(place / "card.sock", users="nobody")
+        with pytest.raises(ValueError, match="say a path"):
+            device.serve(users=["nobody"])
+        device.serve(place / "card.sock")
+        with pytest.raises(wb.StateError, match="served for other users"):
+            device.serve(users=["nobody"])
