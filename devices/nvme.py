@@ -36,13 +36,11 @@ TRANSIENT = (SUCCESS, DATA_TRANSFER_ERROR, INTERNAL_ERROR)  #: trying again may 
 COMMAND, COMPLETION = "<BBHI16xQQ6I", "<IIHHHH"
 Command = namedtuple("Command", "opcode flags cid nsid prp1 prp2 cdw10 cdw11 cdw12 cdw13 cdw14 cdw15")
 
-# fmt: off
 #: Methods by opcode: of queue 0 (5), of the others (6).
 ADMIN = {0x00: "delete_submissions", 0x01: "create_submissions", 0x02: "get_log_page",
          0x04: "delete_completions", 0x05: "create_completions", 0x06: "identify", 0x08: "abort",
-         0x09: "set_feature", 0x0A: "get_feature", 0x0C: "keep_event_request"}
-IO = {0x00: "flush", 0x01: "write", 0x02: "read", 0x08: "write_zeroes"}
-# fmt: on
+         0x09: "set_feature", 0x0A: "get_feature", 0x0C: "keep_event_request"}  # fmt: skip
+IO = {0x00: "flush", 0x01: "write", 0x02: "read", 0x08: "write_zeroes", 0x09: "manage"}
 
 
 class Completions(NamedTuple):
@@ -165,13 +163,12 @@ class Nvme(wb.Device):
 
     def enable(self) -> None:
         """Make the administrative queues where the guest wants them."""
-        cc, sizes = self.bar0.CC, self.bar0.AQA
+        dma, bar, cc, sizes = self.dma, self.bar0, self.bar0.CC, self.bar0.AQA
         if cc.MPS or cc.CSS or cc.AMS or not sizes.ASQS or not sizes.ACQS:
             self.give_up(f"the guest asks for what CAP does not offer: CC {cc:#x}, AQA {sizes:#x}")
             return
-        ring = wb.Ring(self.dma, self.bar0.ACQ.PAGE.value * PAGE, COMPLETION, sizes.ACQS.value + 1)
-        self.completions[0] = Completions(ring, 0)
-        ring = wb.Ring(self.dma, self.bar0.ASQ.PAGE.value * PAGE, COMMAND, sizes.ASQS.value + 1)
+        self.completions[0] = Completions(wb.Ring(dma, bar.ACQ.value, COMPLETION, sizes.ACQS.value + 1), 0)
+        ring = wb.Ring(dma, bar.ASQ.value, COMMAND, sizes.ASQS.value + 1)
         self.submissions[0] = Submissions(0, ring, self.completions[0])
         self.bar0.CSTS.RDY.value = 1
 
@@ -332,6 +329,16 @@ class Nvme(wb.Device):
         self.disk.zero(*self.extent(command, most=BLOCK << 16))
         return self.through(command)
 
+    def manage(self, command: Command) -> int:
+        """Dataset management (6.7): blocks the guest needs no more read as 0. Other hints are ignored."""
+        asked = self.dma.gather(self.pages(command, 16 * ((command.cdw10 & 0xFF) + 1)))
+        ranges = [(start * BLOCK, count * BLOCK) for _, count, start in struct.iter_unpack("<IIQ", asked)]
+        demand(command.nsid == 1, INVALID_NAMESPACE)
+        demand(all(sum(one) <= self.disk.size for one in ranges), LBA_OUT_OF_RANGE)
+        for one in ranges if command.cdw11 & 4 else ():
+            self.disk.zero(*one)
+        return 0
+
     def through(self, command: Command) -> int:
         """Flush if the guest wants it for this command (FUA), or wants no cache."""
         if command.cdw12 >> 30 & 1 or not self.features[CACHE] & 1:
@@ -418,10 +425,8 @@ class Nvme(wb.Device):
 
     def get_log_page(self, command: Command) -> int:
         """Copy a part of a log (5.14): errors, of which none are kept; health: 300 K, all spare; firmware."""
-        firmware = fill(512, (0, "B", 1), (8, "8s", b"1.0     "))
-        log = {1: bytes(64), 2: fill(512, (1, "HBB", 300, 100, 10)), 3: firmware}.get(
-            command.cdw10 & 0xFF, b""
-        )
+        health, firmware = fill(512, (1, "HBB", 300, 100, 10)), fill(512, (0, "B7x8s", 1, b"1.0     "))
+        log = {1: bytes(64), 2: health, 3: firmware}.get(command.cdw10 & 0xFF, b"")
         size = (((command.cdw11 & 0xFFFF) << 16 | command.cdw10 >> 16) + 1) * 4
         start = command.cdw13 << 32 | command.cdw12
         demand(log != b"", INVALID_LOG_PAGE)
@@ -438,11 +443,9 @@ class Nvme(wb.Device):
         if what == 2:
             return self.answer(command, fill(PAGE, (0, "I", int(nsid < 1))))
         blocks, long, short = self.disk.size // BLOCK, self.uuid.bytes, self.uuid.bytes[:8]
-        if what == 3:  # EUI64, UUID
-            names = (0, "BBH8s", 1, 8, 0, short), (12, "BBH16s", 3, 16, 0, long)
-            return self.answer(command, fill(PAGE, *names))
         places = (0, "QQQ", blocks, blocks, blocks), (120, "8s", short), (130, "B", BLOCK.bit_length() - 1)
-        return self.answer(command, fill(PAGE, *places))
+        names = (0, "BBH8s", 1, 8, 0, short), (12, "BBH16s", 3, 16, 0, long)  # EUI64, UUID
+        return self.answer(command, fill(PAGE, *(names if what == 3 else places)))
 
     def about_controller(self) -> bytes:
         """Identify Controller (figure 247): only what is not 0."""
@@ -454,7 +457,6 @@ class Nvme(wb.Device):
             (111, "B", 1),  # it has a disk
             (258, "BBBB", 3, EVENTS - 1, 0b11, 0b100),  # aborts, events, firmware slots, offsets in logs
             (512, "BBHI", 0x66, 0x44, 0, 1),  # entries of 64 and 16 bytes; one namespace
-            (520, "H", 0b1000),  # write zeroes
-            (525, "B", 0b111),  # a cache that forgets, and a flush for all namespaces
+            (520, "HxxxB", 0b1100, 0b111),  # zeroes, hints; a cache that forgets, a flush for all namespaces
             (768, "256s", f"nqn.2014-08.org.nvmexpress:uuid:{self.uuid}".encode()),
         )

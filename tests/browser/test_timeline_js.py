@@ -214,3 +214,18 @@ def test_the_canvas_is_as_sharp_as_the_screen(browser: Browser) -> None:
     width, shown = page.evaluate("[timeline.canvas.base.width, timeline.canvas.base.clientWidth]")
     page.close()
     assert width == 2 * shown
+
+
+def test_room_that_lanes_need_no_more_goes_after_a_while(opened: Shower) -> None:
+    page = opened("timeline")
+    rooms = page.evaluate("""() => {
+        const {canvas} = timeline;
+        const lanes = (many) => Array.from({length: many}, () => "one");
+        const late = canvas.constructor.ROOM_MS;
+        const rooms = [20, 4, 6].map((many) => (canvas.fit(lanes(many)), canvas.most));
+        canvas.constructor.ROOM_MS = -1;
+        for (const many of [4, 1]) rooms.push((canvas.fit(lanes(many)), canvas.most));
+        canvas.constructor.ROOM_MS = late;
+        return rooms;
+    }""")
+    assert rooms == [20, 20, 20, 6, 3]

@@ -25,6 +25,7 @@ from nvme_kit import (
     GET,
     IDENTIFY,
     LOG,
+    MANAGE,
     MEMORY,
     PAGE,
     PRP_LISTS,
@@ -302,7 +303,7 @@ def test_a_list_whose_entries_are_no_pages_is_refused(driver, io):
         (WRITE_ZEROES, 1, (SIZE // BLOCK - 1, 0, 1), 0x80),
         (READ, 1, (0, 0, 0x800), 0x02),  # 1 MiB and a block
         (FLUSH, 2, (0, 0, 0), 0x0B),
-        (0x09, 1, (0, 0, 0), 0x01),  # dataset management
+        (MANAGE, 2, (0, 4, 0), 0x0B),
         (0x05, 1, (0, 0, 0), 0x01),
         (0xFF, 1, (0, 0, 0), 0x01),
     ],
@@ -328,6 +329,27 @@ def test_zeroes_are_written_without_data(dev, io):
     assert dev.disk.read(0, BLOCK) == b"\xaa" * BLOCK
     assert dev.disk.read(BLOCK, 2 << 20) == bytes(2 << 20)
     assert dev.disk.read(BLOCK + (2 << 20), BLOCK) == b"\xaa" * BLOCK
+
+
+def test_blocks_that_are_given_back_read_as_zeroes(dev, driver, io):
+    dev.disk.write(0, b"\xaa" * SIZE)
+    ranges = [(0, 2, 4), (7, 1, SIZE // BLOCK - 1), (0, 0, 9)]
+    driver.memory.write(DATA, b"".join(struct.pack("<IIQ", *one) for one in ranges))
+    kept = bytearray(b"\xaa" * SIZE)
+    assert io.do(MANAGE, 1, (DATA, 0), 2, 0b011).status == 0  # hints on how it will be used
+    assert dev.disk.read(0, SIZE) == kept
+    assert io.do(MANAGE, 1, (DATA, 0), 2, 0b100).status == 0
+    kept[4 * BLOCK : 6 * BLOCK], kept[-BLOCK:] = bytes(2 * BLOCK), bytes(BLOCK)
+    assert dev.disk.read(0, SIZE) == kept
+
+
+def test_nothing_is_given_back_when_one_block_is_not_there(dev, driver, io):
+    dev.disk.write(0, b"\xaa" * BLOCK)
+    for start, count in (SIZE // BLOCK, 1), (1, SIZE // BLOCK), (0xFFFF_FFFF_FFFF_FFFF, 0xFFFF_FFFF):
+        driver.memory.write(DATA, struct.pack("<IIQIIQ", 0, 1, 0, 0, count, start))
+        assert io.do(MANAGE, 1, (DATA, 0), 1, 4).status == 0x80
+    assert io.do(MANAGE, 1, (0x7FFF_0000, 0), 255, 4).status == 0x04  # no memory there
+    assert dev.disk.read(0, BLOCK) == b"\xaa" * BLOCK
 
 
 # -- queues --

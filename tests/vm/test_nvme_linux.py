@@ -137,3 +137,10 @@ def test_a_function_level_reset_by_the_kernel_brings_the_disk_back(disk, vm):
     vm.run(f"echo flr > {at}/reset_method && echo 1 > {at}/reset", check=True, timeout=60)
     assert disk.log.filter(kind="reset")
     vm.run("dd if=/dev/nvme0n1 of=/dev/null bs=1M count=1 iflag=direct", check=True, timeout=60)
+
+
+def test_what_linux_gives_back_reads_as_zeroes(disk, vm):
+    disk.disk.write(0, b"\xaa" * (4 << 20))
+    vm.run("blkdiscard -o 1048576 -l 2097152 /dev/nvme0n1", check=True, timeout=60)
+    expected = b"\xaa" * (1 << 20) + bytes(2 << 20) + b"\xaa" * (1 << 20)
+    assert disk.disk.read(0, 4 << 20) == expected

@@ -7,6 +7,7 @@
 class TimelineCanvas {
   static LANE = 24;
   static AXIS = 24;
+  static ROOM_MS = 10000; // room that nobody needed for so long goes
   static CROWDED = 400; // marks from which on they get no edge
 
   constructor(stage) {
@@ -14,7 +15,8 @@ class TimelineCanvas {
     this.width = this.height = 0;
     this.ratio = 1;
     this.gutter = 120;
-    this.most = 3; // lanes there is room for: it only grows, so that the page does not jump
+    this.most = 3; // lanes there is room for: it shrinks late, so that the page does not jump
+    this.recent = this.filled = 0; // lanes lately at most; when there were as many as there is room for
     this.base = h("canvas", { "aria-hidden": "true" });
     this.top = h("canvas", { class: "wb-timeline-top", "aria-hidden": "true" });
     stage.append(this.base, this.top);
@@ -33,7 +35,7 @@ class TimelineCanvas {
   /** Fit the canvases to the stage, in device pixels, and to the page's colours. */
   fit(lanes) {
     const width = Math.max(240, this.stage.clientWidth);
-    this.most = Math.max(this.most, lanes.length);
+    this.#makeRoom(lanes.length, performance.now());
     const height = this.most * TimelineCanvas.LANE + TimelineCanvas.AXIS;
     const ratio = window.devicePixelRatio || 1;
     if (width !== this.width || height !== this.height || ratio !== this.ratio) this.#resize(width, height, ratio);
@@ -42,6 +44,14 @@ class TimelineCanvas {
     if (look !== this.look) {
       Object.assign(this, { look, ink: style.color, paper: style.backgroundColor, font: `12px ${style.fontFamily}` });
     }
+  }
+
+  #makeRoom(lanes, now) {
+    this.recent = Math.max(this.recent, lanes);
+    if (lanes < this.most && now - this.filled <= TimelineCanvas.ROOM_MS) return;
+    this.most = Math.max(3, this.recent);
+    this.recent = 0;
+    this.filled = now;
   }
 
   #resize(width, height, ratio) {
