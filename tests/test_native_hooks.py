@@ -1,5 +1,7 @@
 """Native hooks: C from a text, a cffi pointer, numba; swapped, counted and refused as Python's are."""
 
+import contextlib
+import gc
 import logging
 import subprocess
 import sys
@@ -394,6 +396,46 @@ def test_a_device_with_native_hooks_alone_leaves_the_switch_interval_as_it_is(ca
     assert sys.getswitchinterval() == before
     card.bar0.A.on_write(lambda device: None)
     assert sys.getswitchinterval() < before
+
+
+SPIN = """
+int hook(const wb_native *wb, wb_touch *access)
+{
+    volatile uint64_t *state = wb->state;
+    state[0] = 1;
+    while (!state[1])
+        ;
+    return 0;
+}
+"""
+
+
+def test_a_hook_that_does_not_return_is_named_and_can_be_replaced_and_its_memory_stays(card):
+    stuck = card.bar0.A.on_write.native(SPIN, state=16)
+    state, entry = stuck.state, stuck.entry
+    server, guest = card.serve(), card.connect()
+
+    def write():
+        with contextlib.suppress(wb.ProtocolError):  # the server is stopped before it answers
+            guest.bar0.write32(0, 1)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    while not state[0]:
+        pass
+    for _ in range(60):  # more than the history keeps
+        card.bar0.A.on_write.native(ADD)
+    assert card.hooks.running is stuck
+    del stuck
+    gc.collect()
+    with pytest.raises(wb.StateError, match=r"bar0\.A\.on_write has not returned for 0\.05 s"):
+        server.stop(timeout=0.05)
+    assert entry.running == 1
+    state[1] = 1
+    server.stop()
+    thread.join()
+    guest.disconnect()
+    assert (entry.running, entry.calls, card.hooks.running) == (0, 1, None)
 
 
 @pytest.mark.slow

@@ -286,6 +286,14 @@ def test_a_file_that_linux_writes_to_the_disk_is_read_by_a_second_machine() -> N
             assert "nvme0q1" in told
 
 
+@pytest.mark.vm
+def test_gears_are_changed_under_a_program_in_linux() -> None:
+    with Kernel(ROOT / "notebooks/08-three-gears.ipynb") as kernel:
+        check_shown("08-three-gears", kernel, kernel.run(kernel.code))
+        assert "qemu" in kernel.ask("print(dev.server.client)")
+        kernel.ask("vm.close()")
+
+
 def test_a_kernel_that_ends_leaves_no_socket(nowhere: dict[str, str]) -> None:
     with Kernel(FIRST, **nowhere) as kernel:
         kernel.run(kernel.code[:3])

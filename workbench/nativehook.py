@@ -22,6 +22,7 @@ class NativeHook(Hook):
     """Native code in one slot of one register. ``state`` is its memory, or None; calls are counted in C.
 
     Of its calls the first and every 16th are timed: ``median`` and ``longest`` are of those.
+    The state is in no snapshot: ``on_snapshot()`` adds what belongs there.
     """
 
     native = True

@@ -1,4 +1,4 @@
-/* hooks.c - native hooks: what they are told, what fails, and 10,000 swaps while three threads touch the device. */
+/* hooks.c - native hooks: what they are told, what fails, and 10,000 swaps while others touch and reset the device. */
 #include "harness.h"
 
 #include <sched.h>
@@ -130,6 +130,9 @@ static int count(const wb_native *wb, wb_touch *touch)
     CHECK(memory->magic == MAGIC);
     memory->calls++;            /* one hook runs at a time: no atomic needed */
     wb->poke(wb, 0, 48, touch->value, 4);
+    CHECK(wb->peek(wb, 0, 64, 4) == wb->peek(wb, 0, 10000, 4));     /* never half a reset */
+    wb->poke(wb, 0, 64, 1, 4);
+    wb->poke(wb, 0, 10000, 1, 4);
     __atomic_add_fetch(&calls, 1, __ATOMIC_RELAXED);
     CHECK(memory->magic == MAGIC);
     return 0;
@@ -144,6 +147,17 @@ static void *touch(void *made)
         ++*(uint64_t *)made;
     }
     return NULL;
+}
+
+static void *reset(void *unused)
+{
+    for (uint64_t next = 64; !__atomic_load_n(&over, __ATOMIC_RELAXED); sched_yield()) {
+        if (__atomic_load_n(&calls, __ATOMIC_RELAXED) < next)
+            continue;
+        wb_device_reset(device, WB_RESET_NOTEBOOK);
+        next += 64;
+    }
+    return unused;
 }
 
 static wb_native_slot *new_slot(uint16_t revision)
@@ -173,7 +187,7 @@ static void retire(wb_native_slot *slot)
 
 static void storm(unsigned swaps)
 {
-    pthread_t threads[3];
+    pthread_t threads[4];
     uint64_t made[3] = {0}, all = 0;
     wb_native_slot *slot = new_slot(1), *next;
 
@@ -181,6 +195,7 @@ static void storm(unsigned swaps)
     __atomic_store_n(&stub.hooks, 0, __ATOMIC_RELAXED);
     for (unsigned i = 0; i < 3; i++)
         CHECK(!pthread_create(&threads[i], NULL, touch, &made[i]));
+    CHECK(!pthread_create(&threads[3], NULL, reset, NULL));
     for (unsigned i = 0; i < swaps; i++) {
         next = new_slot((uint16_t)i);
         if (i % 8 == 0)         /* by way of Python */
@@ -195,6 +210,7 @@ static void storm(unsigned swaps)
         CHECK(!pthread_join(threads[i], NULL));
         all += made[i];
     }
+    CHECK(!pthread_join(threads[3], NULL));
     CHECK(all == calls + (uint64_t)stub.hooks && calls > 0);    /* each by one revision, none by two */
     CHECK(!wb_native_swap(device, slot, NULL, 0));
     retire(slot);

@@ -135,9 +135,10 @@ void wb_region_free(struct wb_region *region)
 void wb_device_reset(wb_device *device, uint32_t kind)
 {
     uint8_t origin = kind == WB_RESET_NOTEBOOK ? WB_NOTEBOOK : WB_GUEST;
-    int power_cycle = kind == WB_RESET_NOTEBOOK || kind == WB_RESET_DETACH;
+    int power_cycle = kind == WB_RESET_NOTEBOOK || kind == WB_RESET_DETACH, held;
 
     wb_lock(device);
+    held = wb_native_hold_locked(device);       /* so that no hook sees half a reset */
     wb_irq_reset_locked(device);
     for (unsigned i = 0; i < WB_REGIONS; i++)
         if (device->regions[i].planes)
@@ -146,5 +147,6 @@ void wb_device_reset(wb_device *device, uint32_t kind)
     wb_msi_refresh_locked(device);
     wb_irq_config_locked(device);
     wb_event_locked(device, WB_KIND_RESET, origin, 0, kind);
+    wb_native_release_locked(device, held);
     wb_unlock(device);
 }

@@ -176,6 +176,9 @@ int wb_region_signal(wb_device *device, const struct wb_doorbell *doorbell);    
 /* native.c */
 /* Runs the native hooks of the bytes of an access, the lock dropped meanwhile; sets its revision and flags. */
 void wb_native_run_locked(wb_device *device, wb_access *told);
+/* No native hook runs until the release, which is told the answer; 0: one has not returned for a second. */
+int wb_native_hold_locked(wb_device *device);
+void wb_native_release_locked(wb_device *device, int held);
 void wb_native_free(wb_device *device);
 
 /* share.c: the VALUE plane of a region that has shared pages, which others write meanwhile */

@@ -9,8 +9,13 @@
 #include "planes.h"
 
 #include <stdlib.h>
+#include <time.h>
 
-enum { MOST = 24, DEPTH = 32 };         /* registers that 8 bytes can touch, two share one; hooks within hooks */
+enum {
+    MOST = 24,                  /* registers that 8 bytes can touch: two may share each */
+    DEPTH = 32,                 /* hooks within hooks */
+    HOLD_SECONDS = 1
+};
 
 /* ---- what a hook may call ---- */
 
@@ -222,6 +227,32 @@ static void leave_locked(wb_device *device)
 {
     if (!--device->native_depth && device->native_waiters)
         pthread_cond_signal(&device->native_over);
+}
+
+int wb_native_hold_locked(wb_device *device)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += HOLD_SECONDS;
+    while (device->native_depth && !pthread_equal(device->native_thread, pthread_self())) {
+        int late;
+
+        device->native_waiters++;
+        late = pthread_cond_timedwait(&device->native_over, &device->lock, &until);
+        device->native_waiters--;
+        if (late)
+            return 0;
+    }
+    device->native_thread = pthread_self();
+    device->native_depth++;
+    return 1;
+}
+
+void wb_native_release_locked(wb_device *device, int held)
+{
+    if (held)
+        leave_locked(device);
 }
 
 static inline uint64_t shifted(uint64_t value, int bits)
