@@ -3,10 +3,8 @@
 import contextlib
 import gc
 import logging
-import subprocess
 import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -58,12 +56,6 @@ class Card(wb.Device):
 def card():
     with Card() as device:
         yield device
-
-
-def refused(text):
-    with pytest.raises(wb.CompileError) as caught, Card() as device:
-        device.bar0.A.on_write.native(text)
-    return caught.value
 
 
 # -- what runs --
@@ -178,97 +170,6 @@ def test_a_cffi_function_pointer_is_taken(card):
     card.bar0.A.on_read.native(hook)
     assert card.bar0.A.read() == 0x77
     assert card.bar0.A.hook("read").function_name == "pointer (cffi)"
-
-
-# -- what is refused --
-
-
-def test_a_mistake_in_c_is_told_by_the_line_of_the_file_that_has_it():
-    error = refused("""
-        int hook(const wb_native *wb, wb_touch *access)
-        {
-            return wb->pok(1);
-        }
-    """)
-    (problem,) = [one for one in error.problems if "pok" in one.message]
-    line = next(
-        n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if "wb->pok(1)" in text
-    )
-    assert (problem.place, problem.line, problem.text.strip()) == (
-        "test_native_hooks.py", line, "return wb->pok(1);",
-    )  # fmt: skip
-    assert problem.text[problem.column - 1 :].startswith("pok")
-    shown = "\n".join(error._render_traceback_())
-    assert f"test_native_hooks.py:{line}: " in shown
-    assert "compiler.py" not in shown
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("int x;", "does not define int hook"),
-        ("int hook(void) { return 0; }", "conflicting types"),
-        ("int hook(const wb_native *wb, wb_touch *access) { }", "non-void"),
-        ("int hook(const wb_native *wb, wb_touch *access) { return foo(); }", "foo"),
-        ("int foo(void); int hook(const wb_native *wb, wb_touch *a) { return foo(); }", "wb_native.h"),
-        ("int hook(", "expected"),
-        ("\0", "NUL"),
-        ("", "does not define int hook"),
-    ],
-)
-def test_what_does_not_compile_is_told(text, said):
-    assert said in str(refused(text))
-
-
-@pytest.mark.slow
-def test_what_numba_cannot_compile_is_told_by_its_line(card):
-    def wrong(wb, access):
-        wb.peek(0, 0, 4)
-        return wb.pook(3)
-
-    with pytest.raises(wb.CompileError, match="pook") as caught:
-        card.bar0.A.on_write.native(wrong)
-    assert caught.value.problems[0].text.strip() == "return wb.pook(3)"
-    with pytest.raises(wb.CompileError, match="takes \\(wb, access\\)"):
-        card.bar0.A.on_write.native(lambda wb: 0)
-
-
-@pytest.mark.parametrize("given", [5, None.__class__, len, [ADD], 1.5])
-def test_what_is_no_code_is_refused(card, given):
-    with pytest.raises(wb.DescriptionError, match="native hook"):
-        card.bar0.A.on_write.native(given)
-
-
-@pytest.mark.parametrize("state", [-1, True, 1 << 40, "text", b"read only", np.zeros((4, 4))[:, 1]])
-def test_memory_that_cannot_be_had_is_refused(card, state):
-    with pytest.raises(wb.DescriptionError, match="state"):
-        card.bar0.A.on_write.native(ADD, state=state)
-
-
-def test_pointers_to_something_else_are_refused(card):
-    ffi = FFI()
-    for pointer in (ffi.new("int *"), ffi.cast("int (*)(int)", 1), ffi.cast("int (*)(void *, void *)", 0)):
-        with pytest.raises(wb.DescriptionError, match="native hook"):
-            card.bar0.A.on_write.native(pointer)
-
-
-def test_without_a_compiler_an_error_says_so(card, monkeypatch, tmp_path):
-    monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.delenv("CC", raising=False)
-    with pytest.raises(wb.StateError, match="there is none: install gcc or clang"):
-        card.bar0.A.on_write.native("int hook(const wb_native *w, wb_touch *access) { return 1; }")
-
-
-def test_in_a_class_a_hook_without_a_name_is_told():
-    with pytest.raises(wb.DescriptionError, match=r"the hook of A\.on_write, is not in the class"):
-
-        class Nameless(wb.Device):
-            id = wb.PciId(vendor=1, device=1)
-
-            class bar0(wb.Bar, size=64):
-                A = wb.Register(0)
-
-            bar0.A.on_write.native(ADD)
 
 
 # -- failing --
@@ -478,26 +379,3 @@ def test_the_views_say_that_it_is_native(card):
     entries = np.frombuffer(RegistersFeed({"block": "bar0"}).poll(source).buffers[0], ENTRY)
     assert entries["answers"].tolist() == [0, NATIVE, 0, 0, 0, 0, 0, 0, 0]
     assert "1 native, C answers the rest" in repr(card)
-
-
-@pytest.mark.slow
-def test_ipython_shows_a_mistake_in_c_by_the_lines_of_the_cell():
-    code = f"""
-from IPython.core.interactiveshell import InteractiveShell
-shell = InteractiveShell.instance(colors="NoColor")
-shell.run_cell("import workbench as wb")
-shell.run_cell('''{CELL}''')
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert "CompileError" in done.stdout, done.stderr
-    assert ":4: " in done.stdout
-    assert "Traceback" not in done.stdout
-    assert "compiler.py" not in done.stdout
-
-
-CELL = """# a cell
-wb.native.code(\\"\\"\\"
-int hook(const wb_native *wb, wb_touch *access)
-{ return wb->nothing; }
-\\"\\"\\")
-"""
