@@ -16,7 +16,7 @@ STAMP := $(VENV)/setup.stamp
 BUILT_FROM := pyproject.toml $(BOOTSTRAP) workbench/vm/debs.py workbench/engine/build.py \
 	$(wildcard workbench/engine/*.c workbench/engine/*.h workbench/preload/*.c workbench/preload/*.h)
 
-.PHONY: setup lab test fuzz demo bench lint clean
+.PHONY: setup faults lab test fuzz demo bench lint clean
 
 setup: $(STAMP)
 
@@ -45,6 +45,10 @@ test: setup
 
 fuzz: setup
 	$(BIN)/python tests/native/fuzz.py $(FUZZ_SECONDS)
+
+# What goes wrong around a device: make faults SEED=7 POINTS=20000 for other places than the usual ones, and more.
+faults: setup
+	SEED=$(or $(SEED),20261123) POINTS=$(or $(POINTS),1000) $(PYTEST) -q --timeout 3600 tests/faults
 
 demo: setup
 	$(BIN)/workbench demo

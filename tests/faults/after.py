@@ -7,6 +7,7 @@
 """
 
 import contextlib
+import os
 import random
 import threading
 import time
@@ -18,7 +19,7 @@ import workbench as wb
 
 __all__ = ["SEED", "chance", "still_fine", "until"]
 
-SEED = 20261123  #: of everything that is chosen at random here
+SEED = int(os.environ.get("SEED", "20261123"))  #: of everything that is chosen at random here
 
 
 def chance(*what: object) -> random.Random:

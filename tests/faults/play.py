@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
@@ -76,11 +77,12 @@ class Player:
 
     def say_bytes(self, recording: Recording, most: int) -> None:
         """Send the first ``most`` bytes of a recording."""
+        messages = []
         for said in recording.said:
-            if most <= 0:
-                return
-            self.say(said, most)
+            if most > 0:
+                messages.append(replace(said, data=said.data[:most]))
             most -= len(said.data)
+        self.say_all(messages)
 
     def sync(self) -> None:
         """Wait until all that was said is done: one more question tells, by its answer."""

@@ -8,6 +8,7 @@ import os
 import resource
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -49,12 +50,12 @@ class Disk:
 
 
 @pytest.fixture
-def disk(tmp_path) -> Iterator[Disk]:
-    path = tmp_path / "disk"
-    path.mkdir()
+def disk() -> Iterator[Disk]:
+    path = Path(tempfile.mkdtemp(prefix="wb"))  # short: a socket's path is
     yield Disk(path)
     if os.path.ismount(path):
         subprocess.run(["umount", "-l", path], check=True)
+    path.rmdir()
 
 
 @pytest.fixture
