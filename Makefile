@@ -48,7 +48,7 @@ fuzz: setup
 
 # What goes wrong around a device: make faults SEED=7 POINTS=20000 for other places than the usual ones, and more.
 faults: setup
-	SEED=$(or $(SEED),20261123) POINTS=$(or $(POINTS),1000) $(PYTEST) -q --timeout 3600 tests/faults
+	SEED=$(or $(SEED),20261123) POINTS=$(or $(POINTS),1000) $(PYTEST) -q tests/faults
 
 demo: setup
 	$(BIN)/workbench demo

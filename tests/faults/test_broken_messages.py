@@ -107,6 +107,7 @@ def converse(device: wb.Device, client: Player, messages: Sequence[Said], fds=No
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
 def test_each_message_changed_costs_at_most_the_conversation(session, change):
     device, recording = session
@@ -148,6 +149,7 @@ def files(memory: int, events: Sequence[int], own: list[tuple[str, int]]) -> lis
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_each_message_with_the_wrong_files_costs_nothing_but_an_answer(session):
     """Every file that was sent is closed; what a message has no use for is refused, not kept."""
     device, recording = session

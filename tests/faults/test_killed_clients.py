@@ -66,6 +66,7 @@ def whole(recording: Recording, length: int) -> int:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_killed_at_any_of_1000_bytes_a_client_has_done_what_was_whole_and_nothing_else(card):
     """The state afterwards is one that whole messages make: all of them, if it heard the answers."""
     recording = Recording.load(GPIO)
@@ -93,6 +94,7 @@ def test_killed_at_any_of_1000_bytes_a_client_has_done_what_was_whole_and_nothin
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("session", [GPIO, NVME], ids=lambda path: path.stem)
 def test_clients_killed_with_sigkill_leave_nothing_behind(session):
     """Real processes, with memory mapped, eventfds armed and answers unread."""
