@@ -15,7 +15,7 @@ COMPILER = shutil.which("gcc") or shutil.which("cc")
 @pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
 @pytest.mark.parametrize("sanitizer", ["address,undefined", "thread"])
 @pytest.mark.parametrize(
-    "program", ["basic", "clock", "hooks", "mapped", "memory", "polled", "state", "threads"]
+    "program", ["basic", "clock", "hooks", "mapped", "memory", "polled", "state", "storm", "threads"]
 )
 def test_engine_is_clean_under_the_sanitizers(program: str, sanitizer: str, tmp_path: Path) -> None:
     binary = tmp_path / program

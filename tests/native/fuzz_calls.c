@@ -10,6 +10,8 @@ static void hook(void *context, wb_access *access)
 
     CHECK(access->size >= 1 && access->size <= 8 && access->region < WB_REGIONS);
     access->flags = WB_HOOK_RAN;
+    if (world->in[0])
+        wb_native_call(world->device, &world->slots[0], access);
     if (world->script && access->write)
         calls_run(world, world->script);
 }

@@ -68,6 +68,8 @@ static void hook(void *context, wb_access *access)
     (void)context;
     CHECK(access->size >= 1 && access->size <= 8 && access->region < WB_REGIONS);
     access->flags = WB_HOOK_RAN;
+    if (world.in[0])
+        wb_native_call(world.device, &world.slots[0], access);
     if (!access->write || world.depth)
         return;
     memcpy(script, &access->value, 8);

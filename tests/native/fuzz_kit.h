@@ -9,7 +9,7 @@
 
 #include "fuzz_input.h"
 
-enum { WATCHES = 2, ROOM = 1 << 16, LOGGED = 64 };
+enum { WATCHES = 2, SLOTS = 3, ROOM = 1 << 16, LOGGED = 64 };
 
 struct world {
     wb_device *device;
@@ -18,6 +18,8 @@ struct world {
     int served;                 /* the description is over */
     int fds[KINDS];             /* -1: not made yet */
     wb_watch *watches[WATCHES];
+    wb_native_slot slots[SLOTS];
+    uint8_t in[SLOTS];          /* which of them are in their places */
     uint64_t since, expected;   /* log */
     uint8_t room[ROOM];
 };
@@ -306,9 +308,49 @@ static inline void read_log(struct world *world)
     CHECK(world->expected <= wb_log_count(world->device));
 }
 
+/* A native hook that does what it is told by the value: everything it may, or fail. */
+static inline int native_hook(const wb_native *wb, wb_touch *touch)
+{
+    uint8_t bytes[16] = {0};
+    uint64_t value = touch->value;
+
+    CHECK(touch->size >= 1 && touch->size <= 8 && touch->region < WB_REGIONS);
+    touch->value = wb->peek(wb, touch->region, value >> 8, value & 15);
+    switch (value % 6) {
+    case 0: return wb->poke(wb, value >> 4 & 15, value >> 8 & 0xffff, value, value >> 16 & 15);
+    case 1: return wb->trigger(wb, value >> 8 & 0xff) < 0;
+    case 2: return wb->level(wb, value >> 8 & 0xff, value >> 4 & 1) < 0;
+    case 3: return wb->dma_read(wb, value >> 8, bytes, value >> 4 & 15);
+    case 4: return wb->dma_write(wb, value >> 8, bytes, value >> 4 & 15);
+    default: return wb->now() == 0;
+    }
+}
+
+/* Puts one in, takes one out, or both in one exchange. */
+static inline void call_native(struct world *world, struct input *in)
+{
+    uint32_t what = (uint32_t)take(in, 1), out = what % (SLOTS + 1), into = what / 4 % (SLOTS + 1);
+    wb_native_slot *before = out < SLOTS && world->in[out] ? &world->slots[out] : NULL;
+    wb_native_slot *after = into < SLOTS && !world->in[into] ? &world->slots[into] : NULL;
+
+    if (after && wb_native_busy(world->device, after))
+        return;
+    if (after)
+        *after = (wb_native_slot){
+            .hook = native_hook, .region = (uint8_t)at_most(in, 10), .offset = number(in), .revision = 1,
+            .size = (uint32_t)at_most(in, 9), .write = what >> 4 & 1,
+        };
+    if (wb_native_swap(world->device, before, after, what >> 5 & 1))
+        return;
+    if (before)
+        world->in[out] = 0;
+    if (after)
+        world->in[into] = 1;
+}
+
 static inline void call_other(struct world *world, struct input *in)
 {
-    switch (take(in, 1) % 5) {
+    switch (take(in, 1) % 6) {
     case 0:
         wb_doorbell_open(world->device, (uint32_t)at_most(in, 10), number(in), (uint32_t)number(in), number(in));
         break;
@@ -320,6 +362,9 @@ static inline void call_other(struct world *world, struct input *in)
         break;
     case 3:
         abuse_fd(world, in);
+        break;
+    case 5:
+        call_native(world, in);
         break;
     default:
         read_log(world);

@@ -204,6 +204,12 @@ def rows_of_calls() -> Mapping[str, bytes]:
     hooks = call(REGION, 3, 0, 0, 64, 0, 3, tail=b"\1") + call(REGION, 5, 0, 0, 8, 0, tail=b"\1\x07\x04")
     return {
         "regions": device + rules + hooks + call(REGION, 4, 0, 3, 100, 0) + call(STATE, 4, 1) + END,
+        "native": device
+        + rules
+        + call(OTHER, 5, tail=b"\x13" + number(0) + number(0) + number(4))
+        + call(REGION, 5, 0, 0, 4, 0, tail=b"\1\1")
+        + call(OTHER, 5, tail=b"\x2c" + number(0) + number(4) + number(8))
+        + call(REGION, 4, 0, 0, 32, 0),
         "dma": device
         + enable
         + near

@@ -190,6 +190,7 @@ static int is_power(uint64_t number)
 int wb_dirty_start(wb_device *device, uint64_t *page_size, const wb_dma_span *spans, uint32_t count)
 {
     struct wb_dirty *dirty;
+    uint64_t granule;
     int result;
 
     if (!is_power(*page_size) || count > WB_MAX_LOGGED)
@@ -207,6 +208,7 @@ int wb_dirty_start(wb_device *device, uint64_t *page_size, const wb_dma_span *sp
     dirty->shift = (uint32_t)__builtin_ctzll(*page_size);
     if (dirty->shift < LEAST_SHIFT)
         dirty->shift = LEAST_SHIFT;
+    granule = UINT64_C(1) << dirty->shift;
     result = settle_spans(dirty);
     wb_lock(device);
     if (!result && device->dirty)
@@ -217,7 +219,7 @@ int wb_dirty_start(wb_device *device, uint64_t *page_size, const wb_dma_span *sp
     if (result)
         free_dirty(dirty);
     else
-        *page_size = UINT64_C(1) << dirty->shift;
+        *page_size = granule;           /* by now another thread may have stopped it */
     return result;
 }
 
