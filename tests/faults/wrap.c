@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -21,7 +22,7 @@
 #include <unistd.h>
 
 const char *const wrap_names[WRAPPED] = {
-    "malloc", "calloc", "realloc", "mmap", "recvmsg", "sendmsg", "send", "poll", "eventfd", "memfd_create", "fcntl",
+    "malloc", "calloc", "realloc", "mmap", "recvmsg", "sendmsg", "send", "poll", "epoll_create1", "epoll_ctl", "epoll_wait", "eventfd", "memfd_create", "fcntl",
     "ftruncate", "fstat", "fstatfs", "pread", "pwrite", "preadv2", "read", "write", "readlink", "lseek",
 };
 
@@ -89,6 +90,9 @@ WRAP(void *, REALLOC, realloc, NULL, (void *old, size_t size), (old, size))
 WRAP(void *, MMAP, mmap, MAP_FAILED, (void *at, size_t size, int rights, int flags, int fd, off_t offset),
      (at, size, rights, flags, fd, offset))
 WRAP(int, POLL, poll, -1, (struct pollfd *fds, nfds_t count, int timeout), (fds, count, timeout))
+WRAP(int, EPOLL_CREATE1, epoll_create1, -1, (int flags), (flags))
+WRAP(int, EPOLL_WAIT, epoll_wait, -1, (int set, struct epoll_event *events, int most, int timeout),
+     (set, events, most, timeout))
 WRAP(int, EVENTFD, eventfd, -1, (unsigned first, int flags), (first, flags))
 WRAP(int, MEMFD_CREATE, memfd_create, -1, (const char *name, unsigned flags), (name, flags))
 WRAP(int, FTRUNCATE, ftruncate, -1, (int fd, off_t size), (fd, size))
@@ -100,6 +104,15 @@ WRAP(ssize_t, READ, read, -1, (int fd, void *bytes, size_t size), (fd, bytes, si
 WRAP(ssize_t, WRITE, write, -1, (int fd, const void *bytes, size_t size), (fd, bytes, size))
 WRAP(ssize_t, READLINK, readlink, -1, (const char *path, char *target, size_t size), (path, target, size))
 WRAP(off_t, LSEEK, lseek, -1, (int fd, off_t offset, int whence), (fd, offset, whence))
+
+int __real_epoll_ctl(int set, int how, int fd, struct epoll_event *event);
+int __wrap_epoll_ctl(int set, int how, int fd, struct epoll_event *event);
+int __wrap_epoll_ctl(int set, int how, int fd, struct epoll_event *event)
+{
+    int may_fail = how != EPOLL_CTL_DEL;        /* which needs nothing that can be short */
+
+    return may_fail && fails(strikes(EPOLL_CTL)) ? -1 : __real_epoll_ctl(set, how, fd, event);
+}
 
 int __real_fcntl(int fd, int command, ...);
 int __wrap_fcntl(int fd, int command, ...);

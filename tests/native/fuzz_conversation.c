@@ -4,7 +4,8 @@
  * the engine. Afterwards an honest client is served, and nothing was lost.
  *
  * The fuzzer's thread is the client. Another serves, and a third asks for memory that only messages reach.
- * Every message that wants a reply must get one, in order, until the server hangs up.
+ * Every message that wants a reply must get one, in order, until the server hangs up. An input with an odd number
+ * of bytes is served by a poller.
  */
 #include "fuzz_client.h"
 
@@ -15,6 +16,8 @@ enum { BAR = 3 * 4096 + 20, SHARED = 4 * 4096, CONFIG = 256, MSI_AT = 0x90 };
 static struct world world;
 static sem_t serve_now, served, ask_now;
 static int result;              /* of wb_serve() */
+static wb_poller *poller;
+static int polled;              /* it serves */
 
 /* ---- the device ---- */
 
@@ -126,10 +129,16 @@ static void *serve_forever(void *unused)
 {
     for (;;) {
         sem_wait(&serve_now);
-        result = wb_serve(world.device, pair[1]);
+        result = polled ? wb_poller_serve(poller, world.device, pair[1]) : wb_serve(world.device, pair[1]);
         shutdown(pair[1], SHUT_RDWR);
         sem_post(&served);
     }
+    return unused;
+}
+
+static void *poll_forever(void *unused)
+{
+    wb_poller_run(poller);
     return unused;
 }
 
@@ -170,6 +179,8 @@ static void start_threads(void)
     sem_init(&served, 0, 0);
     sem_init(&ask_now, 0, 0);
     question.done = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    poller = wb_poller_new(20);
+    CHECK(poller && !pthread_create(&thread, NULL, poll_forever, NULL) && !pthread_detach(thread));
     CHECK(!pthread_create(&thread, NULL, serve_forever, NULL) && !pthread_detach(thread));
     CHECK(!pthread_create(&thread, NULL, ask_forever, NULL) && !pthread_detach(thread));
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -365,6 +376,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     world_begin(&world, &upcalls);
     describe_device(world.device);
     world.served = 1;
+    polled = (int)(size & 1);
+    wb_serve_poll(world.device, size & 2 ? 20 : 0);
     begin();
     converse(&in);
     end();

@@ -185,8 +185,10 @@ static int arm(wb_poller *poller, struct wb_talk *talk)
         return 0;
     if (!talk->armed || !event.events)
         how = event.events ? EPOLL_CTL_ADD : EPOLL_CTL_DEL;
+    if (epoll_ctl(poller->set, how, talk->socket, &event))
+        return -errno;          /* and end() takes out what is still in */
     talk->armed = event.events;
-    return epoll_ctl(poller->set, how, talk->socket, &event) ? -errno : 0;
+    return 0;
 }
 
 /* After it was stepped; 1: it was served. */
