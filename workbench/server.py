@@ -36,7 +36,7 @@ SWITCH_INTERVAL = 5e-5  #: seconds; a hook then waits about 0.3 ms for a busy ce
 JOIN_SECONDS = 5.0
 TRACE_BYTES = 4096  # kept of one message: more is only data
 
-MOST_TOLD = 20
+MOST_TOLD, LONGEST_TOLD = 20, 200  # reasons, letters: a client may send what it likes
 #: Why a conversation that we ended was ended, by what wb_serve() returns.
 ENDS = {
     -errno.EPROTO: "broke the protocol and was cut off: the log's last 'error' record says by which message",
@@ -363,7 +363,8 @@ class Server:
 
     def _warn(self, what: str, *words: object) -> None:
         """Tell of a client, once for each reason: one that comes again and again is not to fill the page."""
-        if what and (reason := what % words) not in self._told and len(self._told) < MOST_TOLD:
+        reason = (what % words)[:LONGEST_TOLD]
+        if reason and reason not in self._told and len(self._told) < MOST_TOLD:
             self._told.add(reason)
             self.device.logger.warning("%s: %s %s", self.device.name, self.client or "a client", reason)
 

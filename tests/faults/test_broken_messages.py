@@ -15,12 +15,14 @@ from pathlib import Path
 
 import pytest
 from after import chance, still_fine
-from play import Player, player
+from play import Player, message, player
 from recording import Recording, Said
 
 import workbench as wb
+from workbench import protocol
 from workbench.devices.gpio_pci_idio_16 import PciIdio16
 from workbench.devices.nvme import Nvme
+from workbench.protocol import Command
 
 HERE = Path(__file__).resolve().parent
 SESSIONS = {"gpio": PciIdio16, "nvme": lambda: Nvme(size=1 << 20)}
@@ -203,3 +205,20 @@ def test_a_recording_survives_being_saved(tmp_path):
     recording.save(tmp_path / "copy")
     assert Recording.load(tmp_path / "copy") == recording
     assert (tmp_path / "copy").read_bytes() == (HERE / "qemu-gpio.session").read_bytes()
+
+
+def test_why_a_client_was_refused_is_told_once_shortly_and_on_one_line(caplog):
+    """What it sent is not to fill the page, however often it comes."""
+    wrong = protocol.pack_version(0, {"max_msg_fds": "\n<b>" + "x" * 100_000})
+    with PciIdio16() as device:
+        device.serve()
+        with still_fine(device):
+            for _ in range(3):
+                with Player(device.server.path, -1, ()) as client:
+                    assert client.talk([message(Command.VERSION, wrong)])[0][3] == errno.EINVAL
+                device.server.wait_listening()
+    told = [one.getMessage() for one in caplog.records if "was refused" in one.getMessage()]
+    assert len(told) == 1
+    assert len(told[0]) < 300
+    assert "\n" not in told[0]
+    assert "max_msg_fds is" in told[0]
