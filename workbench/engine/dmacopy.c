@@ -8,7 +8,8 @@
  * client truncates its file meanwhile.
  *
  * A copy of up to a page that lies in one mapped range is done under the lock after all: that is shorter
- * than giving the lock back and taking it again, and nothing need be pinned. It is not timed either.
+ * than giving the lock back and taking it again, and nothing need be pinned. It is not timed
+ * either: the clock is read once, after the bytes, while the processor still stores them.
  */
 #include "dmafile.h"
 
@@ -287,7 +288,7 @@ static uint8_t *mapped_locked(wb_device *device, uint64_t iova, uint64_t size, u
 static int quick(wb_device *device, uint64_t iova, uint8_t *to, const uint8_t *from, uint64_t size,
                  uint32_t origin)
 {
-    uint64_t time = wb_clock(), first = 0;
+    uint64_t time, first = 0;
     uint8_t *guest;
 
     wb_lock(device);
@@ -295,6 +296,7 @@ static int quick(wb_device *device, uint64_t iova, uint8_t *to, const uint8_t *f
     if (guest) {
         memcpy(to ? to : guest, to ? guest : from, size);
         memcpy(&first, to ? to : from, size < 8 ? size : 8);
+        time = wb_clock();
         *wb_log_next_locked(device) = (wb_record){
             .seq = device->seq - 1, .time = time, .kind = to ? WB_KIND_DMA_READ : WB_KIND_DMA_WRITE,
             .origin = (uint8_t)origin, .region = WB_NO_REGION, .offset = iova, .value = first,

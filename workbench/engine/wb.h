@@ -114,7 +114,7 @@ enum wb_flag {
 /* One touch of the device; 64 bytes, little endian, no holes. */
 typedef struct {
     uint64_t seq;           /* 0, 1, 2 ... without gaps */
-    uint64_t time;          /* ns, CLOCK_MONOTONIC, when the access began */
+    uint64_t time;          /* ns, CLOCK_MONOTONIC, when the access began; of a DMA copy not timed: ended */
     uint64_t offset;        /* in the region; see enum wb_kind for the others */
     uint64_t value;         /* read: what was answered; write: what was written */
     uint64_t old;           /* the stored bytes before; write-only bits: as last written */
