@@ -43,11 +43,11 @@ class Absent(Exception):
     """A row cannot be measured here; says why."""
 
 
-def alone(cores: set[int]) -> None:
-    """Pin this process, and let nothing else on these cores go first, if that is allowed."""
-    os.sched_setaffinity(0, cores)
+def alone(cores: set[int], thread: int = 0) -> None:
+    """Pin a thread (0: this process), and let nothing else on its cores go first, if that is allowed."""
+    os.sched_setaffinity(thread, cores)
     with contextlib.suppress(PermissionError):
-        os.setpriority(os.PRIO_PROCESS, 0, -20)
+        os.setpriority(os.PRIO_PROCESS, thread, -20)
 
 
 class Program:

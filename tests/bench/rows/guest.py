@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from bench_kit import Bench, compiled
+from bench_kit import Bench, alone, compiled
 from bench_table import Figure, row
 
 import workbench as wb
@@ -21,17 +21,17 @@ class Card(wb.Device):
 
 
 @contextmanager
-def pinned(process: int, cores: set[int]) -> Iterator[None]:
-    """Put every thread of a process on the cores, and back."""
-    before = {
-        int(thread): os.sched_getaffinity(int(thread)) for thread in os.listdir(f"/proc/{process}/task")
-    }
-    for thread in before:
-        os.sched_setaffinity(thread, cores)
+def pinned(process: int, core: int) -> Iterator[None]:
+    """Treat every thread of a process as the peer's server is treated, which is a program of the kit."""
+    threads = [int(thread) for thread in os.listdir(f"/proc/{process}/task")]
+    before = {thread: (os.sched_getaffinity(thread), os.getpriority(0, thread)) for thread in threads}
+    for thread in threads:
+        alone({core}, thread)
     yield
-    for thread, cores in before.items():
+    for thread, (cores, priority) in before.items():
         with suppress(ProcessLookupError):
             os.sched_setaffinity(thread, cores)
+            os.setpriority(os.PRIO_PROCESS, thread, priority)
 
 
 def resource(vm: wb.VM, identity: str) -> str:
@@ -56,7 +56,7 @@ def guest(bench: Bench) -> Figure:
         bars = [resource(vm, identity) for identity in ("1234:0006", "1234:0005")]
         assert vm.pid
         run = f"/mmio {{}} {bench.count(3000)}"
-        with pinned(vm.pid, {bench.core}), pinned(os.getpid(), {bench.core}):
+        with pinned(vm.pid, bench.core), pinned(os.getpid(), bench.core):
             ours, theirs = bench.compare(
                 *(lambda bar=bar: float(vm.run(run.format(bar), check=True).stdout) for bar in bars)
             )
