@@ -7,7 +7,7 @@ from panel import Panel
 from playwright.sync_api import expect
 from test_panel import DEVICE, SHOW
 
-TABS = ("Registers", "Memory", "Interrupts", "Log", "Timeline", "Hooks", "Console")
+TABS = ("Registers", "Memory", "Interrupts", "DMA", "Log", "Timeline", "Hooks", "Console")
 
 
 @pytest.fixture

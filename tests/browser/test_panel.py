@@ -67,7 +67,7 @@ def test_the_panel_appears_within_two_seconds_and_follows_the_guest(panel):
 
 
 def test_looking_touches_nothing(panel):
-    for tab in ("Memory", "Interrupts", "Log", "Timeline", "Hooks", "Registers"):
+    for tab in ("Memory", "Interrupts", "DMA", "Log", "Timeline", "Hooks", "Registers"):
         panel.tab(tab)
     panel.wait()
     told = (
