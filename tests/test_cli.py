@@ -34,6 +34,14 @@ def test_no_command_and_unknown_commands_are_refused(capsys: pytest.CaptureFixtu
     assert "usage: workbench" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("time", ["-1", "1000001", "fast"])
+def test_a_time_to_poll_is_up_to_a_second(time: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.parser().parse_args(["serve", "lamp.py", "--poll-us", "50"]).poll_us == 50
+    with pytest.raises(SystemExit):
+        cli.main(["serve", "lamp.py", f"--poll-us={time}"])
+    assert f"0 to 1000000 µs, not {time}" in capsys.readouterr().err
+
+
 def test_help_names_each_command(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         cli.main(["--help"])

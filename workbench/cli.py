@@ -171,6 +171,12 @@ def _ended_by_signals() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
+def _microseconds(text: str) -> int:
+    if not text.isdecimal() or int(text) > 1_000_000:
+        raise argparse.ArgumentTypeError(f"0 to 1000000 µs, not {text}")
+    return int(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -195,7 +201,7 @@ def parser() -> argparse.ArgumentParser:
             command.add_argument("--name", help="what the device is called (default: its class's name)")
             command.add_argument("--trace", action="store_true", help="show every vfio-user message")
             text = "µs to look for the next message before sleeping (default: 0); keeps a core busy"
-            command.add_argument("--poll-us", metavar="N", type=int, default=0, help=text)
+            command.add_argument("--poll-us", metavar="N", type=_microseconds, default=0, help=text)
     return top
 
 
