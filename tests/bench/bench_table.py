@@ -130,14 +130,15 @@ def draw(results: list[Result], path: Path) -> None:
     bars = axes.barh(places, shares, color=["#2f6f4f" if share <= 1 else "#b3452c" for share in shares])
     axes.axvline(1, color="black", linewidth=1)
     axes.set_yticks(places, [result.row.what for result in shown])
-    axes.set_xlim(0, max([1.15, *(share * 1.25 for share in shares)]))
+    axes.set_xlim(0, max([1.3, *(share * 1.3 for share in shares)]))
     axes.set_xlabel("share of the bar (a full bar is what the plan allows; shorter is faster)")
     labels = [
         f" {result.figure.value:.3g} {result.figure.unit} (bar {result.row.bar})"
         for result in shown
         if result.figure
     ]
-    axes.bar_label(bars, labels, fontsize=8)
+    white = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+    axes.bar_label(bars, labels, fontsize=8, padding=2, bbox=white)
     axes.set_title(machine(), fontsize=9, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     path.parent.mkdir(parents=True, exist_ok=True)
