@@ -23,5 +23,7 @@ def path() -> Path:
         raise StateError(f"the preloaded library is for 64-bit Linux, this is {sys.platform}")
     found = Path(__file__).resolve().with_name(LIBRARY)
     if not found.is_file():
-        raise StateError(f"{found} was not built; `pip install .` in a checkout (-e too) builds it")
+        raise StateError(
+            f"{found} was not built; `pip install .` in a checkout (-e too) builds it, with <linux/vfio.h>"
+        )
     return found
