@@ -290,6 +290,7 @@ def main() -> None:
     chosen = parser.parse_args()
     count, kept, lines = fuzz(chosen.seconds, chosen.seed)
     print(f"{count} inputs, {len(kept)} reached something new, {lines} lines of ours; seed {chosen.seed}")
+    CORPUS.mkdir(parents=True, exist_ok=True)
     for data in kept if chosen.keep else ():
         (CORPUS / hashlib.sha1(data).hexdigest()[:16]).write_bytes(data)
 

@@ -351,6 +351,8 @@ int wb_native_call(wb_device *device, wb_native_slot *slot, const wb_access *acc
 {
     int result;
 
+    if (slot->region != access->region || !touches(slot, access->offset, access->size))
+        return -EINVAL;
     wb_lock(device);
     slot->running++;
     result = call_locked(device, slot, access);
