@@ -36,6 +36,7 @@ endef
 
 test: setup
 	$(call run,not slow and not vm and not browser and not alone,$(BESIDE))
+	-$(BIN)/python tests/native/clang.py
 	$(call run,slow and not vm and not browser and not alone,$(BESIDE))
 	-$(BIN)/workbench fetch
 	$(call run,vm and not browser and not alone,$(BESIDE))

@@ -1,6 +1,6 @@
 """A clang with libFuzzer for the tests: the machine's, or that of its release, fetched without root.
 
-``python clang.py`` fetches it with progress (some 150 MB) and prints how to start it. The fetched one runs
+``python clang.py`` fetches it with progress (95 MB) and prints how to start it. The fetched one runs
 with the machine's C library, headers and linker, which building the engine needs anyway.
 """
 
