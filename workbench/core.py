@@ -24,6 +24,7 @@ from .registers import Block
 from .state import DeviceState
 from .takeover import describe
 from .timers import Timers
+from .upcall import ShortWay
 from .vectors import InterruptLines
 from .watch import Watch
 
@@ -58,7 +59,8 @@ class Core:
         self.pictures: dict[str, Callable[[Any], Any]] = {}  #: what views show, by name: of the device
         self.blocks = blocks
         self._context = ffi.new_handle(self)
-        self.handle = _new_engine(self._context, log_records)
+        short = ShortWay(self._context)
+        self.handle = _new_engine(self._context, short.now, log_records)
         for index, count in enumerate(irq.counts()):
             if count:
                 check(lib.wb_irq_add(self.handle, index, count), "interrupts")
@@ -72,7 +74,7 @@ class Core:
         check(lib.wb_function_add(self.handle, *controls), "PMCSR and Device Control")
         check(lib.wb_irq_place(self.handle, irq_places(blocks[lib.WB_CONFIG])), "interrupts")
         self.log = AccessLog(self.handle, blocks)
-        self.hooks = Hooks(device, self.handle, blocks, logger)
+        self.hooks = Hooks(device, self.handle, short, blocks, logger)
         self.dma = DmaMemory(self.handle, self.hooks.origin)
         self.dma.away, self.dma.sharing.logger = self.hooks.away, logger
         self.irq = InterruptLines(self.handle, irq, self.hooks.origin)
@@ -182,12 +184,12 @@ def irq_places(config: Block) -> Any:
     return places
 
 
-def _new_engine(context: Any, log_records: int) -> Any:
+def _new_engine(context: Any, hooks: Any, log_records: int) -> Any:
     if not 0 <= operator.index(log_records) < 1 << 32:
         raise ValueError(f"log_records is how many the log keeps, below 2**32, not {log_records}")
     upcalls = ffi.new("wb_upcalls *")
-    upcalls.context = context
-    upcalls.hook = lib.wb_python_hook
+    upcalls.context, upcalls.hooks = context, hooks
+    upcalls.hook = ffi.addressof(lib, "wb_hook_call")
     upcalls.message = lib.wb_python_message
     upcalls.trace = lib.wb_python_trace
     upcalls.reset = lib.wb_python_reset

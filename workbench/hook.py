@@ -1,18 +1,32 @@
 """One hook: what it is told (Access), where it came from and how it fares (Hook)."""
 
 import inspect
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from .cells import place_of, source_of
+from .engine import ffi, lib
 from .errors import DescriptionError
 from .mistakes import call_problem, shown
 from .registers import Register
 
-__all__ = ["Access", "Hook"]
+__all__ = ["Access", "Hook", "Touch"]
 
-TIMES = 256  #: calls whose duration is remembered, for the median
+
+class Touch:
+    """What many accesses have in common: which bits of which register they touch, and how."""
+
+    __slots__ = ("index", "mask", "offset", "register", "size", "write")
+
+    def __init__(
+        self, register: Register, index: int, write: bool, offset: int, size: int, mask: int
+    ) -> None:
+        self.register = register
+        self.index = index
+        self.write = write
+        self.offset = offset
+        self.size = size
+        self.mask = mask
 
 
 class Access:
@@ -24,18 +38,43 @@ class Access:
     "notebook" or "device". In ``on_read`` there is no data: ``value`` is 0.
     """
 
-    __slots__ = ("index", "mask", "offset", "old", "origin", "register", "size", "value", "write")
+    __slots__ = ("_touch", "old", "origin", "value")
 
-    def __init__(
-        self, register: Register, index: int, write: bool, origin: str, offset: int, size: int
-    ) -> None:
-        self.register = register
-        self.index = index
-        self.write = write
+    def __init__(self, touch: Touch, origin: str, value: int, old: int) -> None:
+        self._touch = touch
         self.origin = origin
-        self.offset = offset
-        self.size = size
-        self.value = self.old = self.mask = 0
+        self.value = value
+        self.old = old
+
+    @property
+    def register(self) -> Register:
+        """The register that was touched."""
+        return self._touch.register
+
+    @property
+    def index(self) -> int:
+        """The element of a register array; else 0."""
+        return self._touch.index
+
+    @property
+    def write(self) -> bool:
+        """Whether it was a write."""
+        return self._touch.write
+
+    @property
+    def offset(self) -> int:
+        """Where the guest's access begins, bytes."""
+        return self._touch.offset
+
+    @property
+    def size(self) -> int:
+        """Bytes of it."""
+        return self._touch.size
+
+    @property
+    def mask(self) -> int:
+        """A one for each bit it touched."""
+        return self._touch.mask
 
     def __repr__(self) -> str:
         verb = f"write {self.value:#x} (was {self.old:#x})" if self.write else "read"
@@ -50,9 +89,7 @@ class Hook:
     text. ``described`` is True for a method of the device's class, ``enabled`` False while switched off.
     """
 
-    calls = 0
     errors = 0
-    longest = 0  #: ns
     native = False  #: it needs no interpreter
 
     def __init__(
@@ -71,7 +108,7 @@ class Hook:
         self.described = False
         self.enabled = True
         self.revision = 0
-        self._times: deque[int] = deque(maxlen=TIMES)
+        self.counts = ffi.new("wb_calls *")
 
     def _learn(self, name: str, function: Callable[..., Any]) -> None:
         self.takes = accepted_arguments(name, function)
@@ -80,15 +117,25 @@ class Hook:
 
     def ran(self, ns: int) -> None:
         """Count a call that took so long."""
-        self.calls += 1
-        self._times.append(ns)
-        if ns > self.longest:
-            self.longest = ns
+        counts = self.counts
+        counts.times[counts.calls % lib.WB_TIMES] = min(ns, 0xFFFFFFFF)
+        counts.calls += 1
+        counts.longest = max(counts.longest, ns)
+
+    @property
+    def calls(self) -> int:
+        """How often it ran."""
+        return int(self.counts.calls)
+
+    @property
+    def longest(self) -> int:
+        """Duration of the longest call, ns."""
+        return int(self.counts.longest)
 
     @property
     def median(self) -> float:
         """Median duration of the last 256 calls, ns; 0 before the first."""
-        times = sorted(self._times)
+        times = sorted(self.counts.times[0 : min(self.calls, lib.WB_TIMES)])
         return float(times[len(times) // 2]) if times else 0.0
 
     @property

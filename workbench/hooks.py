@@ -9,28 +9,28 @@ guest: the stored value is answered, the record is flagged, the traceback is log
 
 import contextlib
 import logging
-import operator
 import threading
 import time
 from collections.abc import Callable, Container, Iterator, Mapping
+from types import TracebackType
 from typing import Any
 
-from .engine import ffi, lib, words_of
+from .engine import ffi, lib
 from .errors import DescriptionError, StateError
 from .failures import Failures, HookSkippedError
-from .hook import Access, Hook
+from .hook import Access, Hook, Touch
 from .native import NativeCode
 from .nativehook import NativeHook, Natives
 from .pages import unhookable
 from .registers import Block, Register
 from .skip import Skip
 from .stalls import Stalls
+from .upcall import ORIGINS, ShortWay, access_number, fitting
 
 __all__ = ["Access", "Hook", "Hooks"]
 
 READ, WRITE = "read", "write"
 BITS = {READ: lib.WB_HOOK_READ, WRITE: lib.WB_HOOK_WRITE}
-ORIGINS = words_of("wb_origin", "WB_")
 DEPTH_LIMIT = 32  # of hooks that touch hooked registers; well before Python's own limit
 CACHE_LIMIT = 4096  # distinct (offset, size) pairs remembered before starting afresh
 HISTORY = 50  # revisions kept of a slot
@@ -45,24 +45,27 @@ class Hooks:
     one hook run at a time, whichever thread touches the device, and lets a hook touch its own device.
     """
 
-    def __init__(self, device: Any, handle: Any, blocks: Mapping[int, Block], logger: logging.Logger) -> None:
-        self._device = device
+    def __init__(
+        self, device: Any, handle: Any, short: ShortWay, blocks: Mapping[int, Block], logger: logging.Logger
+    ) -> None:
+        self.device = device
         self.owner: Callable[[], Any] = lambda: None  #: the core it belongs to
-        self._handle = handle
+        self.handle = handle
         self._blocks = blocks
         self._table: dict[Key, Hook] = {}
         self._history: dict[Key, list[Hook]] = {}
-        self._plans: dict[tuple[int, int, int, int], tuple[Hook, ...]] = {}
-        self._running = threading.RLock()
+        self._plans: dict[int, tuple[Hook, ...]] = {}
+        self.lock = threading.RLock()  # held by whoever is a hook now
         self._swapping = threading.Lock()  # apart, so that a hook that never returns can be replaced
-        self._thread = 0
-        self._depth = 0
         self.failures = Failures(logger)
         self.failures.gather = self._gather
         self._natives = Natives(handle)
         self.stalls = Stalls()
-        self._skip = Skip()
-        self._too_deep = False  # from the deepest hook that there may be until the first one returns
+        self.short = self.stalls.short = short
+        self._now = short.now
+        self._skip = Skip(short.now)
+        self.settle = self._skip.settle
+        short.lead(self)
         self.interrupted = 0  # the thread in whose hook Ctrl-C was pressed, until it is raised there
         self.on_change: Callable[[], None] = lambda: None
 
@@ -94,7 +97,7 @@ class Hooks:
     @property
     def running_here(self) -> bool:
         """Whether the calling thread is inside a hook of this device."""
-        return self._thread == threading.get_ident()
+        return bool(self._now.thread == threading.get_ident())
 
     def origin(self) -> int:
         """Who acts now, as enum wb_origin: the device while one of its hooks runs here, else the notebook."""
@@ -173,21 +176,22 @@ class Hooks:
         else:
             self._table[key] = hook
         self._plans = {}
+        self.short.close()
         on, size = int(hook is not None and hook.enabled), described.register.size
         shared = self._blocks[region].at(offset, size)
         if not self._natives.exchange(described, len(shared) == 1, bool(on)):
-            lib.wb_region_hook(self._handle, region, offset, size, BITS[slot], on)
+            lib.wb_region_hook(self.handle, region, offset, size, BITS[slot], on)
         # Registers may share bytes, and so hook bits.
         for register, index in () if on else shared:
             other = self.get(region, register, index, slot)
             if other is not None and other.enabled and other not in self._natives:
-                lib.wb_region_hook(self._handle, region, other.offset, other.register.size, BITS[slot], 1)
+                lib.wb_region_hook(self.handle, region, other.offset, other.register.size, BITS[slot], 1)
         if logged:
             record = {
                 "kind": lib.WB_KIND_SWAP, "origin": lib.WB_NOTEBOOK, "region": region, "offset": offset,
                 "size": size, "revision": described.revision if on else 0, "value": BITS[slot],
             }  # fmt: skip
-            lib.wb_log_add(self._handle, ffi.new("wb_record *", record))
+            lib.wb_log_add(self.handle, ffi.new("wb_record *", record))
         self.on_change()
 
     def keep_described(self, slots: Container[Key]) -> None:
@@ -200,7 +204,8 @@ class Hooks:
     def redescribe(self, device: Any, blocks: Mapping[int, Block]) -> None:
         """Belong to ``device`` with other registers; hooks of registers that are gone are removed."""
         with self._swapping:
-            self._device, self._blocks, self._plans = device, blocks, {}
+            self.device, self._blocks, self._plans = device, blocks, {}
+            self.short.close()
             for key, hook in list(self._table.items()):
                 wanted = (hook.offset, hook.register.size, key[1])
                 for register, index in blocks[key[0]].at(hook.offset, 1):
@@ -277,7 +282,11 @@ class Hooks:
         try:
             self.stalls.waited(time.monotonic_ns() - access.time)
             with self.here():
-                for hook in self._plan(access):
+                generation = self._now.generation  # of before the table is looked at
+                plan = self._plan(access)
+                if len(plan) == 1:
+                    self.short.open(generation, self.device, plan[0], access)
+                for hook in plan:
                     flags |= lib.WB_HOOK_RAN
                     access.revision = hook.revision
                     if not self._call(hook, access):
@@ -285,19 +294,20 @@ class Hooks:
             access.flags = flags
         except BaseException as error:  # Ctrl-C while waiting for another hook, out of stack or memory ...
             access.flags = flags | lib.WB_HOOK_FAILED
-            self._fail("hooks", error)
+            self.failed_outside(error)
 
     @contextlib.contextmanager
     def here(self) -> Iterator[None]:
         """Act as the device on this thread, while no hook runs on another."""
-        with self._running:
-            outer, self._thread = self._thread, threading.get_ident()
-            self._depth += 1
+        now = self._now
+        with self.lock:
+            outer, now.thread = now.thread, threading.get_ident()
+            now.depth += 1
             try:
                 yield
             finally:
-                self._thread = outer
-                self._depth -= 1
+                now.thread = outer
+                now.depth -= 1
 
     @contextlib.contextmanager
     def away(self) -> Iterator[None]:
@@ -305,23 +315,24 @@ class Hooks:
 
         Without, a guest that waits for a hook and a timer that waits for the guest would wait for each other.
         """
-        thread, depth = self._thread, self._depth if self.running_here else 0
+        now = self._now
+        thread, depth = now.thread, now.depth if self.running_here else 0
         if depth:
-            self._thread = self._depth = 0
+            now.thread = now.depth = 0
         for _ in range(depth):
-            self._running.release()
+            self.lock.release()
         try:
             yield
         finally:
             for _ in range(depth):
-                self._running.acquire()
+                self.lock.acquire()
             if depth:
-                self._thread, self._depth = thread, depth
+                now.thread, now.depth = thread, depth
 
     def _plan(self, access: Any) -> tuple[Hook, ...]:
-        plans = self._plans
-        key = (access.region, access.offset, access.size, access.write)
-        plan = plans.get(key)
+        plans = self._plans  # of before the table is looked at: a swap makes new ones
+        number = access_number(access)
+        plan = plans.get(number)
         if plan is None:
             slot = WRITE if access.write else READ
             touched = self._blocks[access.region].at(access.offset, access.size)
@@ -333,29 +344,29 @@ class Hooks:
             plan = tuple(hook for hook in found if hook is not None and hook.enabled)
             if len(plans) >= CACHE_LIMIT:
                 plans.clear()
-            plans[key] = plan
+            plans[number] = plan
         return plan
 
     def _call(self, hook: Hook, access: Any) -> bool:
         if isinstance(hook, NativeHook):
-            return hook.run(self._handle, access)
+            return hook.run(self.handle, access)
         stalls, start = self.stalls, time.monotonic_ns()
         failed: BaseException | None = None
-        outer, stalls.running, stalls.since = (stalls.running, stalls.since), hook, start
+        nested = stalls.running is not None
+        outer, stalls.called, stalls.called_at = (stalls.called, stalls.called_at), hook, start
         try:
-            self._check_depth(nested=outer[0] is not None)
+            self._check_depth(nested)
             seen = self._describe(hook, access)
-            result = hook.function(self._device) if hook.takes == 1 else hook.function(self._device, seen)
+            result = hook.function(self.device) if hook.takes == 1 else hook.function(self.device, seen)
             if result is not None and hook.slot == READ:
                 self._store(hook, access.region, result)
         except BaseException as error:
             failed = error
-        stalls.running, stalls.since = outer
-        self._skip.settle()
+        stalls.called, stalls.called_at = outer
+        self.settle()
         hook.ran(time.monotonic_ns() - start)
         if failed is not None:
-            hook.errors += 1
-            self._fail(hook.key, failed, hook.revision)
+            self.failed(hook, failed)
         return failed is None
 
     def _check_depth(self, nested: bool) -> None:
@@ -364,9 +375,9 @@ class Hooks:
         A hook that touches its own register twice would otherwise run two to the power of the limit times.
         """
         if not nested:
-            self._too_deep = False
-        elif self._too_deep or self._depth > DEPTH_LIMIT:
-            self._too_deep = True
+            self._now.too_deep = 0
+        elif self._now.too_deep or self._now.depth > DEPTH_LIMIT:
+            self._now.too_deep = 1
             raise RecursionError(f"hooks touch registers that have hooks, {DEPTH_LIMIT} deep")
 
     def event(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
@@ -376,13 +387,13 @@ class Hooks:
         with self.here():
             outer, stalls.event, stalls.event_since = (stalls.event, stalls.event_since), name, start
             try:
-                self._check_depth(nested=self._depth > 2)
+                self._check_depth(nested=self._now.depth > 2)
                 function(*arguments)
             except BaseException as error:
                 failed = error
             stalls.event, stalls.event_since = outer
             try:
-                self._skip.settle()
+                self.settle()
             except HookSkippedError as error:  # on the way in: a timer's thread must not end by it
                 failed = failed or error
             if failed is not None:
@@ -396,6 +407,15 @@ class Hooks:
                     count, error = hook.untold()
                     if count:
                         self.failures.add(hook.key, error, hook.revision, count)
+
+    def failed(self, hook: Hook, error: BaseException) -> None:
+        """Count what a hook raised."""
+        hook.errors += 1
+        self._fail(hook.key, error, hook.revision)
+
+    def failed_outside(self, error: BaseException) -> None:
+        """Count what was raised beside every hook."""
+        self._fail("hooks", error)
 
     def _fail(self, name: str, error: BaseException, revision: int = 0) -> None:
         if isinstance(error, KeyboardInterrupt):  # the user's Ctrl-C: the caller raises it again
@@ -412,7 +432,7 @@ class Hooks:
         return self._skip.ask(self._running_now)
 
     def _running_now(self) -> tuple[str, int]:
-        (name, _), thread = self.stalls.now, self._thread
+        (name, _), thread = self.stalls.now, self._now.thread
         if name and thread:
             return name, thread
         return f"{name} waits for an answer of the guest, and not for long" if name else "no hook runs now", 0
@@ -423,7 +443,7 @@ class Hooks:
         Raises StateError naming it when that takes longer.
         """
         begun, end = self.stalls.now, time.monotonic() + seconds
-        while self._thread not in (0, threading.get_ident()) and self.stalls.now == begun:
+        while self._now.thread not in (0, threading.get_ident()) and self.stalls.now == begun:
             if time.monotonic() > end:
                 way_out = "hooks.skip() ends it"
                 raise StateError(f"{begun[0] or 'a hook'} has not returned for {seconds:g} s: {way_out}")
@@ -431,28 +451,19 @@ class Hooks:
 
     def _describe(self, hook: Hook, access: Any) -> Access:
         size = hook.register.size
-        seen = Access(
-            hook.register, hook.index, bool(access.write), ORIGINS[access.origin], access.offset, access.size
-        )
         shift = 8 * (access.offset - hook.offset)
         whole = (1 << 8 * size) - 1
-        seen.mask = _shift((1 << 8 * access.size) - 1, shift) & whole
-        seen.value = _shift(access.value, shift) & whole
-        seen.old = _shift(access.old, shift) & whole
-        if seen.mask != whole:  # a partial access: the rest of the register is as it is stored
-            stored = ffi.new("uint64_t *")
-            into = ffi.cast("uint8_t *", stored)
-            lib.wb_region_get(self._handle, access.region, lib.WB_VALUE, hook.offset, into, size)
-            seen.old |= stored[0] & ~seen.mask
-        return seen
+        mask = _shift((1 << 8 * access.size) - 1, shift) & whole
+        value, old = _shift(access.value, shift) & whole, _shift(access.old, shift) & whole
+        if mask != whole:  # a partial access: the rest of the register is as it is stored
+            old |= lib.wb_region_word(self.handle, access.region, lib.WB_VALUE, hook.offset, size) & ~mask
+        touch = Touch(hook.register, hook.index, bool(access.write), access.offset, access.size, mask)
+        return Access(touch, ORIGINS[access.origin], value, old)
 
     def _store(self, hook: Hook, region: int, result: Any) -> None:
-        value, whole = operator.index(result), (1 << 8 * hook.register.size) - 1
-        if not 0 <= value <= whole:
-            raise ValueError(f"{hook.key} returned {value:#x}, which does not fit {hook.register.width} bits")
         # Not a poke of its own in the log: the read's record shows the value.
-        data = value.to_bytes(hook.register.size, "little")
-        lib.wb_region_set(self._handle, region, lib.WB_VALUE, hook.offset, data, len(data))
+        data = fitting(hook, result).to_bytes(hook.register.size, "little")
+        lib.wb_region_set(self.handle, region, lib.WB_VALUE, hook.offset, data, len(data))
 
 
 def _hook(
@@ -472,7 +483,13 @@ def _shift(value: int, bits: int) -> int:
     return value << bits if bits >= 0 else value >> -bits
 
 
-@ffi.def_extern()
+def _never_began(kind: object, error: BaseException, trace: TracebackType | None) -> None:
+    """Take note of what came in the upcall itself, before the hook: Ctrl-C."""
+    if trace is not None:
+        ffi.from_handle(trace.tb_frame.f_locals["context"]).hooks.failed_outside(error)
+
+
+@ffi.def_extern(onerror=_never_began)
 def wb_python_hook(context: Any, access: Any) -> None:
-    """Engine upcall: a guest touched bytes with a hook bit."""
+    """Engine upcall: a guest touched bytes with a hook bit, and the short way is not for it."""
     ffi.from_handle(context).hooks.run(access)

@@ -74,7 +74,7 @@ class NativeHook(Hook):
             self._lead()
 
     @property
-    def calls(self) -> int:  # type: ignore[override]
+    def calls(self) -> int:
         """How often it was called."""
         return int(self.entry.calls)
 
@@ -84,7 +84,7 @@ class NativeHook(Hook):
         return int(self.entry.errors)
 
     @property
-    def longest(self) -> int:  # type: ignore[override]
+    def longest(self) -> int:
         """The longest of the calls that were timed, ns."""
         return int(self.entry.longest)
 

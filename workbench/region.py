@@ -32,17 +32,17 @@ class Region:
 
     def peek(self, offset: int, size: int, plane: int = lib.WB_VALUE) -> int:
         """Return up to 8 stored bytes as a number."""
-        word = ffi.new("uint64_t *")
-        into = ffi.cast("uint8_t *", word)
-        check(lib.wb_region_get(self.handle, self.index, plane, offset, into, size), self.where(offset, size))
-        return int(word[0])
+        if not (0 <= offset <= self.block.size - size and 0 <= size <= 8):
+            raise OSError(errno.EINVAL, f"{self.where(offset, size)}: it has {self.block.size:#x} bytes")
+        return lib.wb_region_word(self.handle, self.index, plane, offset, size)
 
     def poke(self, offset: int, size: int, value: int, mask: int, plane: int = lib.WB_VALUE) -> None:
         """Replace the masked bits of up to 8 stored bytes."""
         result = lib.wb_region_poke(
             self.handle, self.index, plane, offset, value, mask, size, self.hooks.origin()
         )
-        check(result, self.where(offset, size))
+        if result:
+            check(result, self.where(offset, size))
 
     def read(self, offset: int, size: int) -> bytes:
         """Read as the guest would: rules, hooks, log."""

@@ -322,6 +322,7 @@ class Server:
     # -- the thread --
 
     def _run(self) -> None:
+        lib.wb_thread_hurry()
         try:
             while (connection := self._listener.accept(self._short, self._stranger)) is not None:
                 self._serve(connection)

@@ -6,6 +6,7 @@ hook calls ``settle()``, and what was not raised yet is taken back: it must not 
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from .errors import StateError
 from .failures import HookSkippedError
@@ -16,10 +17,10 @@ ASKING = -1  # somebody looks what runs; no thread has this number
 
 
 class Skip:
-    """Skips of one device; ``asked`` is the thread that one is meant for, 0 when there is none."""
+    """Skips of one device; ``now.asked`` is the thread that one is meant for, 0 when there is none."""
 
-    def __init__(self) -> None:
-        self.asked = 0
+    def __init__(self, now: Any) -> None:
+        self._now = now
         self._lock = threading.Lock()
 
     def ask(self, running: Callable[[], tuple[str, int]]) -> str:
@@ -28,9 +29,9 @@ class Skip:
         Raises StateError when none runs.
         """
         with self._lock:
-            self.asked = ASKING  # before looking: who ends meanwhile waits for us in settle()
+            self._now.asked = ASKING  # before looking: who ends meanwhile waits for us in settle()
             name, thread = running()
-            self.asked = thread
+            self._now.asked = thread
             if not thread:
                 raise StateError(name)
             _raise_in(thread, HookSkippedError)
@@ -38,7 +39,7 @@ class Skip:
 
     def settle(self) -> None:
         """Take back what was asked of the calling thread, if it has not been raised yet."""
-        if self.asked:
+        if self._now.asked:
             try:
                 self._take_back()
             except HookSkippedError:  # it came just now, and comes once
@@ -46,11 +47,11 @@ class Skip:
 
     def _take_back(self) -> None:
         here = threading.get_ident()
-        if self.asked in (ASKING, here):
+        if self._now.asked in (ASKING, here):
             with self._lock:
-                if self.asked == here:
+                if self._now.asked == here:
                     _raise_in(here, None)
-                    self.asked = 0
+                    self._now.asked = 0
 
 
 def _raise_in(thread: int, error: type[BaseException] | None) -> None:

@@ -1,6 +1,7 @@
 """How long guests waited for Python, for which cell, and which hook runs now."""
 
 import time
+from typing import Any
 
 from .cells import running_cell
 from .hook import Hook
@@ -19,14 +20,25 @@ class Stalls:
     """
 
     def __init__(self) -> None:
+        self.short: Any = None  #: the ShortWay, whose hook runs if no other does
         self.waits = 0
         self.total = 0
         self.worst = 0
         self.worst_cell = ""
-        self.running: Hook | None = None
-        self.since = 0
+        self.called: Hook | None = None
+        self.called_at = 0
         self.event = ""
         self.event_since = 0
+
+    @property
+    def running(self) -> Hook | None:
+        """The hook that runs now."""
+        return self.called if self.called is not None else self.short.running
+
+    @property
+    def since(self) -> int:
+        """When it began."""
+        return self.called_at if self.called is not None else self.short.now.since
 
     def waited(self, ns: int) -> None:
         """Count a wait, if it is notable."""

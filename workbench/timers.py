@@ -14,6 +14,7 @@ import threading
 import time
 from bisect import insort
 from collections.abc import Callable, Iterator
+from types import FunctionType, MethodType
 from typing import Any
 
 from .engine import lib
@@ -27,6 +28,8 @@ LINGER = 1.0  #: seconds that the thread waits for another timer
 LONGEST = 3600.0  #: seconds of one wait
 JOIN_SECONDS = 5.0
 YEAR = 365 * 86_400_000.0  #: ms
+
+NOT_A_CALL = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
 
 _numbers = itertools.count()
 
@@ -213,6 +216,7 @@ class Timers:
             self._thread = thread
 
     def _run(self) -> None:
+        lib.wb_thread_hurry()
         while (timer := self._next()) is not None:
             lib.wb_turn_wait(self._handle, timer.turn)
             with self._hooks.here():
@@ -294,7 +298,21 @@ def _nanoseconds(ms: object, what: str) -> int:
     return round(number * 1e6)
 
 
+def _plainly_takes(function: Any, count: int) -> bool:
+    """Whether an ordinary function takes so many arguments; inspect says more, and takes far longer."""
+    if isinstance(function, MethodType):
+        function, count = function.__func__, count + 1
+    if type(function) is not FunctionType or function.__dict__:
+        return False
+    code = function.__code__
+    least = code.co_argcount - len(function.__defaults__ or ())
+    most = math.inf if code.co_flags & inspect.CO_VARARGS else code.co_argcount
+    return least <= count <= most and not code.co_kwonlyargcount and not code.co_flags & NOT_A_CALL
+
+
 def _check_call(kind: str, function: Any, args: tuple[Any, ...]) -> None:
+    if _plainly_takes(function, len(args)):
+        return
     if problem := call_problem(function):
         raise TypeError(f"{kind}(): {problem.replace('a hook', 'what runs', 1)}")
     try:

@@ -76,6 +76,9 @@ class _Lib:
     WB_HOOKS: int
     WB_PLANES: int
     WB_HOOK_READ: int
+    WB_HOOK_ANSWERED: int
+    WB_SLOTS: int
+    WB_TIMES: int
     WB_HOOK_WRITE: int
     WB_HOOK_NATIVE_READ: int
     WB_HOOK_NATIVE_WRITE: int
@@ -146,6 +149,7 @@ class _Lib:
     def wb_region_get(
         self, device: CData, region: int, plane: int, offset: int, data: CData, size: int
     ) -> int: ...
+    def wb_region_word(self, device: CData, region: int, plane: int, offset: int, size: int) -> int: ...
     def wb_region_poke(
         self,
         device: CData,
@@ -241,6 +245,9 @@ class _Lib:
     def wb_poller_serve(self, poller: CData, device: CData, socket: int) -> int: ...
     def wb_poller_stop(self, poller: CData) -> None: ...
     def wb_poller_free(self, poller: CData) -> None: ...
+    def wb_thread_hurry(self) -> None: ...
+    def wb_thread_hold(self, let_go: CData, take_back: CData) -> None: ...
+    def wb_hook_call(self, context: CData, access: CData) -> None: ...
     wb_python_hook: CData
     wb_python_message: CData
     wb_python_trace: CData

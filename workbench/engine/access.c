@@ -48,12 +48,16 @@ static void call_hook(struct access *access, uint64_t offset, uint32_t size, uin
     } else if (device->upcalls.hook) {
         wb_unlock(device);
         told.time = wb_clock();
-        device->upcalls.hook(device->upcalls.context, &told);
+        device->upcalls.hook(device->upcalls.hooks ? device->upcalls.hooks : device->upcalls.context, &told);
         wb_lock(device);
     } else {
         return;
     }
-    access->record.flags |= told.flags;
+    if (told.flags & WB_HOOK_ANSWERED) {
+        store(access->region, WB_VALUE, offset, told.value, size_mask(size));
+        touch_control_locked(access, offset, size);
+    }
+    access->record.flags |= told.flags & (WB_HOOK_RAN | WB_HOOK_FAILED);
     if (told.revision)
         access->record.revision = told.revision;
 }

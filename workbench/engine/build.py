@@ -18,26 +18,45 @@ HERE = Path(__file__).resolve().parent
 STABLE_ABI = not sysconfig.get_config_var("Py_GIL_DISABLED")
 
 #: What cffi reads.
-HEADERS = ("wb_native.h", "wb.h", "wb_serve.h")
+HEADERS = ("wb_native.h", "wb.h", "wb_serve.h", "wb_python.h")
 
 #: What the engine calls back: defined in Python by ``workbench.engine``, handed over as pointers.
 TRAMPOLINES = """
 extern "Python" void wb_python_hook(void *, wb_access *);
+void wb_hook_call(void *, wb_access *);
 extern "Python" int wb_python_message(void *, wb_message *);
 extern "Python" void wb_python_trace(void *, int, const uint8_t *, uint32_t, uint32_t);
 extern "Python" int wb_python_reset(void *, uint32_t);
 """
+
+#: They are over at once, so they keep the interpreter, unless they have to wait for the device's lock. To let
+#: it go means to wait for it again: while a cell computes that costs a hook more than all the rest.
+SHORT = (
+    *("wb_region_word", "wb_region_poke", "wb_region_hook", "wb_log_add", "wb_turn_now"),
+    *("wb_irq_trigger", "wb_irq_level", "wb_irq_get"),
+)
+KEPT = {"Py_BEGIN_ALLOW_THREADS": "WB_KEEP_BEGIN", "Py_END_ALLOW_THREADS": "WB_KEEP_END"}  # trampoline.h
+
+
+def keeping(code: str) -> str:
+    """Return the generated C code with the SHORT functions called without letting the interpreter go."""
+    for name in SHORT:
+        head, found, rest = code.partition(f"\n_cffi_f_{name}(PyObject *")
+        body, end, tail = rest.partition("\n}\n")
+        for word, ours in KEPT.items():
+            if body.count(word) != 1:
+                raise RuntimeError(f"cffi generates {name} in another way than was expected")
+            body = body.replace(word, ours)
+        code = head + found + body + end + tail
+    return code
 
 
 def builder() -> FFI:
     """Return the cffi builder for the module, declarations read from the headers."""
     ffi = FFI()
     ffi.cdef("".join((HERE / name).read_text() for name in HEADERS) + TRAMPOLINES)
-    ffi.set_source(
-        "workbench.engine._engine",
-        '#include "wb_libc.h"\n#include "wb.h"\n#include "wb_serve.h"\n',
-        py_limited_api=STABLE_ABI,
-    )
+    included = '#include "wb_libc.h"\n#include "trampoline.h"\n#include "wb_serve.h"\n'
+    ffi.set_source("workbench.engine._engine", included, py_limited_api=STABLE_ABI)
     return ffi
 
 
@@ -64,6 +83,7 @@ class BuildEngine(build_ext):
         generated = Path(self.build_temp) / "_engine.c"
         generated.parent.mkdir(parents=True, exist_ok=True)
         builder().emit_c_code(str(generated))
+        generated.write_text(keeping(generated.read_text()))
         ext.sources = [*ext.sources, str(generated)]
         ext.py_limited_api = STABLE_ABI
         super().build_extension(ext)

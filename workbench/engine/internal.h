@@ -257,9 +257,13 @@ ssize_t wb_wire_offer(int socket, uint8_t *bytes, uint32_t size, const int *fds,
 ssize_t wb_wire_receive(int socket, uint8_t *bytes, uint32_t room, int *fds, uint32_t *nfds,
                         int flags);
 
+/* thread.c: another thread has it */
+void wb_lock_wait(wb_device *device);
+
 static inline void wb_lock(wb_device *device)
 {
-    pthread_mutex_lock(&device->lock);
+    if (pthread_mutex_trylock(&device->lock))
+        wb_lock_wait(device);
 }
 
 static inline void wb_unlock(wb_device *device)

@@ -10,6 +10,7 @@
  * Another bitmap knows the pages that the client maps (share.c): bytes are copied there, no rule applies.
  */
 #include "planes.h"
+#include "wb_python.h"
 
 enum { RESET_PIECE = 64 };      /* pages reset while the lock is held */
 
@@ -67,6 +68,13 @@ int wb_region_get(wb_device *device, uint32_t region, uint32_t plane, uint64_t o
         wb_unlock(device);
     }
     return result;
+}
+
+uint64_t wb_region_word(wb_device *device, uint32_t region, uint32_t plane, uint64_t offset, uint32_t size)
+{
+    uint64_t word = 0;
+
+    return size > sizeof word || wb_region_get(device, region, plane, offset, (uint8_t *)&word, size) ? 0 : word;
 }
 
 int wb_region_poke(wb_device *device, uint32_t region, uint32_t plane, uint64_t offset,

@@ -135,10 +135,12 @@ enum wb_state { WB_STATE_RESTORED = 256 };
 
 /* ---- upcalls ---- */
 
+enum wb_answer { WB_HOOK_ANSWERED = 0x8000 };   /* out, before a read: `value` is to be stored */
+
 /* What a hook is told. At most 8 bytes, never across an 8-byte boundary when the access is longer. */
 typedef struct {
     uint64_t offset;        /* of the first byte in the region */
-    uint64_t value;         /* write: the data, little endian; read: 0 */
+    uint64_t value;         /* write: the data, little endian; read: 0, out: see WB_HOOK_ANSWERED */
     uint64_t old;           /* stored bytes before the access */
     uint32_t size;          /* bytes, 1 to 8 */
     uint8_t region;
@@ -147,7 +149,7 @@ typedef struct {
     uint8_t spare;
     uint64_t time;          /* ns, wb_clock(), when Python was asked: what passes until it runs is waiting */
     uint16_t revision;      /* out: of the hook that ran */
-    uint16_t flags;         /* out: WB_HOOK_RAN, WB_HOOK_FAILED; in: the latter, for callees that fail */
+    uint16_t flags;         /* out: WB_HOOK_RAN, FAILED, ANSWERED; in: FAILED, for callees that fail */
 } wb_access;
 
 /* A message that is not hot. Payload and fds are valid during the call only. */
@@ -175,6 +177,7 @@ typedef struct {
     void (*trace)(void *context, int from_server, const uint8_t *bytes, uint32_t size, uint32_t nfds);
     /* A config write resets the function. Calls wb_device_reset(kind); unless 0 the engine does. */
     int (*reset)(void *context, uint32_t kind);
+    void *hooks;            /* what `hook` gets instead of the context, unless NULL */
 } wb_upcalls;
 
 /* ---- device ---- */
