@@ -47,10 +47,9 @@ ALLOWED: dict[str, set[str]] = {
     "nopython": {"cells", "engine", "errors", "native"},
     "nativehook": {"engine", "errors", "hook", "native"},
     "upcall": {"engine", "hook"},
+    "running": {"engine", "errors", "failures", "hook", "nativehook", "skip", "stalls", "upcall"},
     "hooks": {
-        *("engine", "errors", "failures", "hook", "native", "nativehook", "pages", "registers", "skip"),
-        "stalls",
-        "upcall",
+        *("engine", "errors", "hook", "native", "nativehook", "pages", "registers", "running", "upcall"),
     },
     "takeover": {"engine", "errors", "planes", "registers"},
     "layout": {"errors", "protocol", "registers"},

@@ -188,7 +188,7 @@ def _new_engine(context: Any, hooks: Any, log_records: int) -> Any:
     if not 0 <= operator.index(log_records) < 1 << 32:
         raise ValueError(f"log_records is how many the log keeps, below 2**32, not {log_records}")
     upcalls = ffi.new("wb_upcalls *")
-    upcalls.context, upcalls.hooks = context, hooks
+    upcalls.context = context
     upcalls.hook = ffi.addressof(lib, "wb_hook_call")
     upcalls.message = lib.wb_python_message
     upcalls.trace = lib.wb_python_trace
@@ -196,6 +196,7 @@ def _new_engine(context: Any, hooks: Any, log_records: int) -> Any:
     handle = lib.wb_device_new(upcalls, log_records)
     if handle == ffi.NULL:
         raise MemoryError(f"no memory for a device with a log of {log_records} records")
+    lib.wb_device_hooks(handle, hooks)
     return ffi.gc(handle, lib.wb_device_free)
 
 

@@ -7,66 +7,49 @@ answered by exactly one revision, which its log record names. A hook that raises
 guest: the stored value is answered, the record is flagged, the traceback is logged once and counted.
 """
 
-import contextlib
 import logging
 import threading
-import time
 from collections.abc import Callable, Container, Iterator, Mapping
-from types import TracebackType
 from typing import Any
 
 from .engine import ffi, lib
 from .errors import DescriptionError, StateError
-from .failures import Failures, HookSkippedError
-from .hook import Access, Hook, Touch
+from .hook import Access, Hook
 from .native import NativeCode
 from .nativehook import NativeHook, Natives
 from .pages import unhookable
 from .registers import Block, Register
-from .skip import Skip
-from .stalls import Stalls
-from .upcall import ORIGINS, ShortWay, access_number, fitting
+from .running import Running
+from .upcall import ShortWay, access_number
 
 __all__ = ["Access", "Hook", "Hooks"]
 
 READ, WRITE = "read", "write"
 BITS = {READ: lib.WB_HOOK_READ, WRITE: lib.WB_HOOK_WRITE}
-DEPTH_LIMIT = 32  # of hooks that touch hooked registers; well before Python's own limit
 CACHE_LIMIT = 4096  # distinct (offset, size) pairs remembered before starting afresh
 HISTORY = 50  # revisions kept of a slot
 
 Key = tuple[int, str, str]  # region, register (an element's name), slot
 
 
-class Hooks:
+class Hooks(Running):
     """The hooks of one device: set, replaced, removed and run; iterates over those in force.
 
-    ``failures`` is what they raised, ``stalls`` how long guests waited for Python. One re-entrant lock lets
-    one hook run at a time, whichever thread touches the device, and lets a hook touch its own device.
+    ``failures`` is what they raised, ``stalls`` how long guests waited for Python.
     """
 
     def __init__(
         self, device: Any, handle: Any, short: ShortWay, blocks: Mapping[int, Block], logger: logging.Logger
     ) -> None:
-        self.device = device
+        self._natives = Natives(handle)
+        super().__init__(device, handle, short, logger)
+        self.failures.gather = self._gather
         self.owner: Callable[[], Any] = lambda: None  #: the core it belongs to
-        self.handle = handle
         self._blocks = blocks
         self._table: dict[Key, Hook] = {}
         self._history: dict[Key, list[Hook]] = {}
         self._plans: dict[int, tuple[Hook, ...]] = {}
-        self.lock = threading.RLock()  # held by whoever is a hook now
         self._swapping = threading.Lock()  # apart, so that a hook that never returns can be replaced
-        self.failures = Failures(logger)
-        self.failures.gather = self._gather
-        self._natives = Natives(handle)
-        self.stalls = Stalls()
-        self.short = self.stalls.short = short
-        self._now = short.now
-        self._skip = Skip(short.now)
-        self.settle = self._skip.settle
-        short.lead(self)
-        self.interrupted = 0  # the thread in whose hook Ctrl-C was pressed, until it is raised there
         self.on_change: Callable[[], None] = lambda: None
 
     def __iter__(self) -> Iterator[Hook]:
@@ -93,15 +76,6 @@ class Hooks:
         """What runs now: "bar0.CTRL.on_write", "after(blink)", "on_reset" ...; "" when nothing does."""
         hook = self.running
         return hook.key if hook is not None else self.stalls.event
-
-    @property
-    def running_here(self) -> bool:
-        """Whether the calling thread is inside a hook of this device."""
-        return bool(self._now.thread == threading.get_ident())
-
-    def origin(self) -> int:
-        """Who acts now, as enum wb_origin: the device while one of its hooks runs here, else the notebook."""
-        return int(lib.WB_DEVICE if self.running_here else lib.WB_NOTEBOOK)
 
     def view(self) -> Any:
         """Return a live view of the hooks: calls, times, errors, revisions."""
@@ -270,66 +244,8 @@ class Hooks:
         lines = difflib.unified_diff(one.source.splitlines(), two.source.splitlines(), *titles, lineterm="")
         return "\n".join(lines)
 
-    # -- running --
-
-    def run(self, access: Any) -> None:
-        """Run the hooks of every register that a ``wb_access`` touches, in ascending order.
-
-        Called by the engine on the thread of the access; never raises, says in ``flags`` what happened.
-        The engine has set WB_HOOK_FAILED there: it stays unless all goes well.
-        """
-        flags = 0
-        try:
-            self.stalls.waited(time.monotonic_ns() - access.time)
-            with self.here():
-                generation = self._now.generation  # of before the table is looked at
-                plan = self._plan(access)
-                if len(plan) == 1:
-                    self.short.open(generation, self.device, plan[0], access)
-                for hook in plan:
-                    flags |= lib.WB_HOOK_RAN
-                    access.revision = hook.revision
-                    if not self._call(hook, access):
-                        flags |= lib.WB_HOOK_FAILED
-            access.flags = flags
-        except BaseException as error:  # Ctrl-C while waiting for another hook, out of stack or memory ...
-            access.flags = flags | lib.WB_HOOK_FAILED
-            self.failed_outside(error)
-
-    @contextlib.contextmanager
-    def here(self) -> Iterator[None]:
-        """Act as the device on this thread, while no hook runs on another."""
-        now = self._now
-        with self.lock:
-            outer, now.thread = now.thread, threading.get_ident()
-            now.depth += 1
-            try:
-                yield
-            finally:
-                now.thread = outer
-                now.depth -= 1
-
-    @contextlib.contextmanager
-    def away(self) -> Iterator[None]:
-        """Let hooks run on other threads while a hook or timer on this one waits for the guest.
-
-        Without, a guest that waits for a hook and a timer that waits for the guest would wait for each other.
-        """
-        now = self._now
-        thread, depth = now.thread, now.depth if self.running_here else 0
-        if depth:
-            now.thread = now.depth = 0
-        for _ in range(depth):
-            self.lock.release()
-        try:
-            yield
-        finally:
-            for _ in range(depth):
-                self.lock.acquire()
-            if depth:
-                now.thread, now.depth = thread, depth
-
-    def _plan(self, access: Any) -> tuple[Hook, ...]:
+    def plan(self, access: Any) -> tuple[Hook, ...]:
+        """Return the hooks of the registers that a ``wb_access`` touches, in ascending order."""
         plans = self._plans  # of before the table is looked at: a swap makes new ones
         number = access_number(access)
         plan = plans.get(number)
@@ -347,58 +263,6 @@ class Hooks:
             plans[number] = plan
         return plan
 
-    def _call(self, hook: Hook, access: Any) -> bool:
-        if isinstance(hook, NativeHook):
-            return hook.run(self.handle, access)
-        stalls, start = self.stalls, time.monotonic_ns()
-        failed: BaseException | None = None
-        nested = stalls.running is not None
-        outer, stalls.called, stalls.called_at = (stalls.called, stalls.called_at), hook, start
-        try:
-            self._check_depth(nested)
-            seen = self._describe(hook, access)
-            result = hook.function(self.device) if hook.takes == 1 else hook.function(self.device, seen)
-            if result is not None and hook.slot == READ:
-                self._store(hook, access.region, result)
-        except BaseException as error:
-            failed = error
-        stalls.called, stalls.called_at = outer
-        self.settle()
-        hook.ran(time.monotonic_ns() - start)
-        if failed is not None:
-            self.failed(hook, failed)
-        return failed is None
-
-    def _check_depth(self, nested: bool) -> None:
-        """Refuse a hook too deep inside others, and all others until the first one has returned.
-
-        A hook that touches its own register twice would otherwise run two to the power of the limit times.
-        """
-        if not nested:
-            self._now.too_deep = 0
-        elif self._now.too_deep or self._now.depth > DEPTH_LIMIT:
-            self._now.too_deep = 1
-            raise RecursionError(f"hooks touch registers that have hooks, {DEPTH_LIMIT} deep")
-
-    def event(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
-        """Run ``on_reset``, or what the outside makes a device do, as a hook: one by one, never raising."""
-        stalls, start = self.stalls, time.monotonic_ns()
-        failed: BaseException | None = None
-        with self.here():
-            outer, stalls.event, stalls.event_since = (stalls.event, stalls.event_since), name, start
-            try:
-                self._check_depth(nested=self._now.depth > 2)
-                function(*arguments)
-            except BaseException as error:
-                failed = error
-            stalls.event, stalls.event_since = outer
-            try:
-                self.settle()
-            except HookSkippedError as error:  # on the way in: a timer's thread must not end by it
-                failed = failed or error
-            if failed is not None:
-                self._fail(name, failed)
-
     def _gather(self) -> None:
         """Add what native hooks failed with, which nobody told Python."""
         for history in list(self._history.values()):
@@ -407,63 +271,6 @@ class Hooks:
                     count, error = hook.untold()
                     if count:
                         self.failures.add(hook.key, error, hook.revision, count)
-
-    def failed(self, hook: Hook, error: BaseException) -> None:
-        """Count what a hook raised."""
-        hook.errors += 1
-        self._fail(hook.key, error, hook.revision)
-
-    def failed_outside(self, error: BaseException) -> None:
-        """Count what was raised beside every hook."""
-        self._fail("hooks", error)
-
-    def _fail(self, name: str, error: BaseException, revision: int = 0) -> None:
-        if isinstance(error, KeyboardInterrupt):  # the user's Ctrl-C: the caller raises it again
-            self.interrupted = threading.get_ident()
-        with contextlib.suppress(Exception):  # a log handler, or the exception itself, may be broken
-            self.failures.add(name, error, revision)
-
-    def skip(self) -> str:
-        """Answer the guest without the hook that runs now: raise HookSkippedError inside it; return its key.
-
-        Also ends the function of a timer, or an ``on_reset``. What waits in C (``time.sleep``, a lock)
-        notices when that returns. StateError when none runs.
-        """
-        return self._skip.ask(self._running_now)
-
-    def _running_now(self) -> tuple[str, int]:
-        (name, _), thread = self.stalls.now, self._now.thread
-        if name and thread:
-            return name, thread
-        return f"{name} waits for an answer of the guest, and not for long" if name else "no hook runs now", 0
-
-    def expect_end(self, seconds: float) -> None:
-        """Return when what runs on another thread, if anything, has ended.
-
-        Raises StateError naming it when that takes longer.
-        """
-        begun, end = self.stalls.now, time.monotonic() + seconds
-        while self._now.thread not in (0, threading.get_ident()) and self.stalls.now == begun:
-            if time.monotonic() > end:
-                way_out = "hooks.skip() ends it"
-                raise StateError(f"{begun[0] or 'a hook'} has not returned for {seconds:g} s: {way_out}")
-            time.sleep(0.005)
-
-    def _describe(self, hook: Hook, access: Any) -> Access:
-        size = hook.register.size
-        shift = 8 * (access.offset - hook.offset)
-        whole = (1 << 8 * size) - 1
-        mask = _shift((1 << 8 * access.size) - 1, shift) & whole
-        value, old = _shift(access.value, shift) & whole, _shift(access.old, shift) & whole
-        if mask != whole:  # a partial access: the rest of the register is as it is stored
-            old |= lib.wb_region_word(self.handle, access.region, lib.WB_VALUE, hook.offset, size) & ~mask
-        touch = Touch(hook.register, hook.index, bool(access.write), access.offset, access.size, mask)
-        return Access(touch, ORIGINS[access.origin], value, old)
-
-    def _store(self, hook: Hook, region: int, result: Any) -> None:
-        # Not a poke of its own in the log: the read's record shows the value.
-        data = fitting(hook, result).to_bytes(hook.register.size, "little")
-        lib.wb_region_set(self.handle, region, lib.WB_VALUE, hook.offset, data, len(data))
 
 
 def _hook(
@@ -477,19 +284,3 @@ def _hook(
     if isinstance(function, NativeCode):
         return NativeHook(block, region, register, index, slot, function)
     return Hook(block, region, register, index, slot, function)
-
-
-def _shift(value: int, bits: int) -> int:
-    return value << bits if bits >= 0 else value >> -bits
-
-
-def _never_began(kind: object, error: BaseException, trace: TracebackType | None) -> None:
-    """Take note of what came in the upcall itself, before the hook: Ctrl-C."""
-    if trace is not None:
-        ffi.from_handle(trace.tb_frame.f_locals["context"]).hooks.failed_outside(error)
-
-
-@ffi.def_extern(onerror=_never_began)
-def wb_python_hook(context: Any, access: Any) -> None:
-    """Engine upcall: a guest touched bytes with a hook bit, and the short way is not for it."""
-    ffi.from_handle(context).hooks.run(access)

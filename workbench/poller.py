@@ -74,9 +74,7 @@ class Poller:
         if made == ffi.NULL:
             raise StateError("cannot make a poller: no memory or no descriptor is left")
         handle = ffi.gc(made, lib.wb_poller_free)
-        thread = threading.Thread(
-            target=lib.wb_poller_run, args=(handle,), name="workbench poller", daemon=True
-        )
+        thread = threading.Thread(target=_run, args=(handle,), name="workbench poller", daemon=True)
         try:
             thread.start()
             self._handle, self._thread = handle, thread
@@ -101,3 +99,8 @@ class Poller:
 
     def __repr__(self) -> str:
         return f"<Poller: poll_us={self.poll_us}, serves {', '.join(self.devices) or 'nothing'}>"
+
+
+def _run(handle: Any) -> None:
+    lib.wb_thread_hurry()
+    lib.wb_poller_run(handle)

@@ -32,7 +32,7 @@ from .trace import WireTrace
 
 __all__ = ["Server"]
 
-SWITCH_INTERVAL = 5e-5  #: seconds; a hook then waits about 0.3 ms for a busy cell instead of 5 ms
+SWITCH_INTERVAL = 5e-6  #: seconds; a hook then waits about 30 µs for a busy cell instead of 5 ms
 JOIN_SECONDS = 5.0
 TRACE_BYTES = 4096  # kept of one message: more is only data
 

@@ -1,5 +1,6 @@
 /* threads.c - everything at once: a client, the loop, and threads that trigger, poke, reset, copy and wait. */
 #include "harness.h"
+#include "wb_python.h"
 
 static wb_device *device;
 static struct stub stub;
@@ -9,6 +10,29 @@ static int over;                /* atomic: the client has finished */
 static int running(void)
 {
     return !__atomic_load_n(&over, __ATOMIC_RELAXED);
+}
+
+/* Two of the threads share an interpreter, as those of Python do. */
+static pthread_mutex_t interpreter = PTHREAD_MUTEX_INITIALIZER;
+
+static void *let_go(void)
+{
+    CHECK(!pthread_mutex_unlock(&interpreter));
+    return &interpreter;
+}
+
+static void take_back(void *held)
+{
+    CHECK(held == &interpreter && !pthread_mutex_lock(&interpreter));
+}
+
+static void hold(int on)
+{
+    if (on)
+        CHECK(!pthread_mutex_lock(&interpreter));
+    wb_thread_hold(on ? let_go : NULL, on ? take_back : NULL);
+    if (!on)
+        CHECK(!pthread_mutex_unlock(&interpreter));
 }
 
 static void *serve(void *unused)
@@ -21,12 +45,15 @@ static void *interrupt(void *unused)
 {
     wb_irq_status status;
 
+    wb_thread_hurry();
     for (unsigned i = 0; running(); i++) {
+        hold(1);
         CHECK(wb_irq_trigger(device, WB_MSIX, i % 8, WB_DEVICE) >= 0);
         CHECK(wb_irq_trigger(device, WB_INTX, 0, WB_DEVICE) >= 0);
         CHECK(wb_irq_trigger(device, WB_IRQ_ANY, i % 8, WB_DEVICE) >= 0);
         CHECK(wb_irq_level(device, i % 8, i & 1, WB_DEVICE) >= 0);
         CHECK(!wb_irq_get(device, WB_INTX, 0, &status));
+        hold(0);
     }
     return unused;
 }
@@ -36,7 +63,10 @@ static void *touch(void *unused)
     uint8_t bytes[64] = {0};
 
     for (unsigned i = 0; running(); i++) {
+        hold(1);
         CHECK(!wb_region_poke(device, WB_BAR0, WB_VALUE, i % 64, i, UINT64_MAX, 8, WB_NOTEBOOK));
+        wb_region_word(device, WB_BAR0, WB_VALUE, i % 64, 8);
+        hold(0);
         CHECK(!wb_region_get(device, WB_BAR0, WB_VALUE, 0, bytes, sizeof bytes));
         CHECK(!wb_region_hook(device, WB_BAR0, 16, 4, WB_HOOK_WRITE, i & 1));
         CHECK(!wb_region_write(device, WB_BAR0, 32, bytes, sizeof bytes, WB_NOTEBOOK));

@@ -48,7 +48,7 @@ static void call_hook(struct access *access, uint64_t offset, uint32_t size, uin
     } else if (device->upcalls.hook) {
         wb_unlock(device);
         told.time = wb_clock();
-        device->upcalls.hook(device->upcalls.hooks ? device->upcalls.hooks : device->upcalls.context, &told);
+        device->upcalls.hook(device->hook_context, &told);
         wb_lock(device);
     } else {
         return;

@@ -5,6 +5,7 @@
  * memory and never fails for the want of it. Large buffers are touched only when used.
  */
 #include "internal.h"
+#include "wb_python.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -46,6 +47,7 @@ wb_device *wb_device_new(const wb_upcalls *upcalls, uint32_t log_capacity)
         return NULL;
     if (upcalls)
         device->upcalls = *upcalls;
+    device->hook_context = device->upcalls.context;
     device->unmask_fd = device->socket = device->waker = -1;
     device->patience = 2000;
     device->max_transfer = WB_MAX_TRANSFER;
@@ -61,6 +63,11 @@ wb_device *wb_device_new(const wb_upcalls *upcalls, uint32_t log_capacity)
         return NULL;
     }
     return device;
+}
+
+void wb_device_hooks(wb_device *device, void *context)
+{
+    device->hook_context = context;
 }
 
 void wb_device_free(wb_device *device)

@@ -84,6 +84,7 @@ struct wb_ask;                  /* peer.c: a question the client has not answere
 struct wb_device {
     pthread_mutex_t lock;
     wb_upcalls upcalls;
+    void *hook_context;
 
     wb_record *ring;            /* log.c */
     uint64_t ring_mask;

@@ -177,7 +177,6 @@ typedef struct {
     void (*trace)(void *context, int from_server, const uint8_t *bytes, uint32_t size, uint32_t nfds);
     /* A config write resets the function. Calls wb_device_reset(kind); unless 0 the engine does. */
     int (*reset)(void *context, uint32_t kind);
-    void *hooks;            /* what `hook` gets instead of the context, unless NULL */
 } wb_upcalls;
 
 /* ---- device ---- */

@@ -7,6 +7,11 @@
  * (id()), and kept alive by the tuple `keep`.
  */
 
+/* ---- device.c ---- */
+
+/* What the hook upcall gets instead of wb_upcalls.context; before serving. */
+void wb_device_hooks(wb_device *device, void *context);
+
 /* ---- region.c ---- */
 
 /* wb_region_get() as a number, up to 8 bytes; 0 outside the region. */
