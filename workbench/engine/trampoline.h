@@ -134,6 +134,7 @@ static void run_hook(wb_short *all, wb_slot slot, wb_access *access)
     int answered;
 
     all->depth = 1;
+    all->too_deep = 0;
     all->thread = PyThread_get_thread_ident();
     all->running = (uint32_t)(slot.key % WB_SLOTS + 1);
     all->since = start;
@@ -142,7 +143,7 @@ static void run_hook(wb_short *all, wb_slot slot, wb_access *access)
         call_quietly(all->waited, Py_BuildValue("(K)", (unsigned long long)(start - access->time)));
     result = call_hook(all, &slot, access);
     answered = take_answer(all, &slot, access, result);
-    all->running = all->depth = all->too_deep = 0;
+    all->running = all->depth = 0;
     all->thread = 0;
     access->revision = slot.revision;
     access->flags = settle(all, &slot, take_error());
