@@ -82,6 +82,16 @@ class Lamp(wb.Device):
 """
 
 
+def test_a_full_disk_behind_the_output_is_one_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("workbench.preload.path", lambda: Path("/any"))
+    with open("/dev/full", "w") as full, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", full)
+        assert cli.main(["preload-path"]) == 1
+    assert capsys.readouterr().err == "workbench: No space left on device\n"
+
+
 def test_lab_opens_the_notebooks_and_passes_arguments_on() -> None:
     command = cli.lab_command(["--no-browser", "--port", "8899"])
     assert command[1:3] == ["-m", "jupyterlab"]

@@ -281,6 +281,17 @@ def test_private_memory_is_found_out_and_asked_for(device, guest):
     assert device.dma.regions[1].reach == "mapped"
 
 
+def test_many_ranges_are_listed_once_and_again_for_each_that_is_private(device, guest, monkeypatch):
+    guest.enable()
+    for n in range(30):
+        guest.memory.map(n * MIB, PAGE, private=n in (3, 7))
+        guest.memory[n * MIB] = 1
+    lists, listed = [], wb.dma.DmaMemory._ranges
+    monkeypatch.setattr(wb.dma.DmaMemory, "_ranges", lambda memory: lists.append(memory) or listed(memory))
+    assert [region.iova for region in device.dma.check()] == [3 * MIB, 7 * MIB]
+    assert len(lists) <= 5
+
+
 def test_memory_that_is_shared_or_all_zero_stays_mapped(device, guest):
     guest.enable()
     guest.memory.map(0, PAGE, private=True)

@@ -13,6 +13,7 @@ import pytest
 from sample import Sample
 
 import workbench as wb
+from workbench.listener import peer_name
 
 CONNECT = """
 import os, pwd, socket, sys
@@ -89,3 +90,24 @@ def test_users_that_cannot_be_are_refused(place: Path) -> None:
         device.serve(place / "card.sock")
         with pytest.raises(wb.StateError, match="served for other users"):
             device.serve(users=["nobody"])
+
+
+LIAR = """
+import os, socket, sys
+one = socket.socket(socket.AF_UNIX)
+one.connect(sys.argv[1])
+os.set_inheritable(one.fileno(), True)
+os.execv("/bin/sleep", ["\\033[2J\\nroot: all is well\\u202e", "60"])
+"""
+
+
+def test_what_a_client_calls_itself_is_told_without_its_control_characters(place: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(place / "name.sock"))
+        listening.listen()
+        with subprocess.Popen([sys.executable, "-c", LIAR, str(place / "name.sock")]) as liar:
+            with listening.accept()[0] as connection:
+                while "?" not in (name := peer_name(connection)):
+                    assert liar.poll() is None
+                assert name == f"pid {liar.pid} (?[2J?root: all is well?)"
+            liar.kill()

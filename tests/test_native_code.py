@@ -64,6 +64,10 @@ def test_a_mistake_in_c_is_told_by_the_line_of_the_file_that_has_it():
         ("int foo(void); int hook(const wb_native *wb, wb_touch *a) { return foo(); }", "wb_native.h"),
         ("int hook(", "expected"),
         ("\0", "NUL"),
+        (f"{GOOD} /* \udc80 */", "half a letter"),
+        (f"#include <nonsuch.h>\n{GOOD}", "nonsuch.h: No such file"),
+        (f'#include "/etc/passwd"\n{GOOD}', "/etc/passwd:1"),
+        ("int hook = 5;", "redeclared"),
         ("", "does not define int hook"),
     ],
 )
@@ -82,6 +86,18 @@ def test_what_numba_cannot_compile_is_told_by_its_line(card):
     assert caught.value.problems[0].text.strip() == "return wb.pook(3)"
     with pytest.raises(wb.CompileError, match="takes \\(wb, access\\)"):
         card.bar0.A.on_write.native(lambda wb: 0)
+    with pytest.raises(wb.CompileError, match="returns a number or None, not Tuple"):
+        card.bar0.A.on_write.native(lambda wb, access: (1, 2))
+
+
+@pytest.mark.slow
+def test_what_numba_has_compiled_for_something_else_is_refused(card):
+    numba = pytest.importorskip("numba")
+    for wrong in ("int32(float64, float64)", "int32(int8, int8)", "int64(voidptr, voidptr)"):
+        with pytest.raises(wb.DescriptionError, match=r"a hook is int32\(wb, access\)"):
+            card.bar0.A.on_write.native(numba.cfunc(wrong)(lambda one, two: 0))
+    with pytest.raises(wb.DescriptionError, match=r"without numba\.njit"):
+        card.bar0.A.on_write.native(numba.njit(lambda wb, access: 0))
 
 
 @pytest.mark.parametrize("given", [5, None.__class__, len, [GOOD], 1.5])
@@ -90,17 +106,42 @@ def test_what_is_no_code_is_refused(card, given):
         card.bar0.A.on_write.native(given)
 
 
-@pytest.mark.parametrize("state", [-1, True, 1 << 40, "text", b"read only", np.zeros((4, 4))[:, 1]])
+def test_a_method_is_refused_as_one(card):
+    with pytest.raises(wb.DescriptionError, match="outside of any class"):
+        card.bar0.A.on_write.native(card.reset)
+
+
+OBJECTS = [np.array([None, 1]), np.zeros(2, [("n", "<u4"), ("any", object)])]
+
+
+@pytest.mark.parametrize(
+    "state", [-1, True, 1 << 40, np.int64(-1), "text", b"read only", np.zeros((4, 4))[:, 1], *OBJECTS]
+)
 def test_memory_that_cannot_be_had_is_refused(card, state):
     with pytest.raises(wb.DescriptionError, match="state"):
         card.bar0.A.on_write.native(GOOD, state=state)
 
 
-def test_pointers_to_something_else_are_refused(card):
-    ffi = FFI()
-    for pointer in (ffi.new("int *"), ffi.cast("int (*)(int)", 1), ffi.cast("int (*)(void *, void *)", 0)):
-        with pytest.raises(wb.DescriptionError, match="native hook"):
-            card.bar0.A.on_write.native(pointer)
+def test_sizes_of_numpy_and_structures_are_memory(card):
+    assert card.bar0.A.on_write.native(GOOD, state=np.int64(12)).state.nbytes == 16
+    words = np.zeros(2, [("OFFSET", "<u4"), ("ROOM", "<u4")])
+    assert card.bar0.A.on_write.native(GOOD, state=words).state is words
+
+
+@pytest.mark.parametrize(
+    ("kind", "address"),
+    [
+        ("int (*)(int)", 1),
+        ("int (*)(void *, void *)", 0),
+        ("double (*)(double, double)", 1),
+        ("int (*)(long, long)", 1),
+        ("float (*)(void *, void *)", 1),
+        ("int *", 1),
+    ],
+)
+def test_pointers_to_something_else_are_refused(card, kind, address):
+    with pytest.raises(wb.DescriptionError, match="native hook"):
+        card.bar0.A.on_write.native(FFI().cast(kind, address))
 
 
 def test_without_a_compiler_an_error_says_so(card, monkeypatch, tmp_path):
@@ -108,6 +149,12 @@ def test_without_a_compiler_an_error_says_so(card, monkeypatch, tmp_path):
     monkeypatch.delenv("CC", raising=False)
     with pytest.raises(wb.StateError, match="there is none: install gcc or clang"):
         card.bar0.A.on_write.native("int hook(const wb_native *w, wb_touch *access) { return 1; }")
+
+
+def test_a_setting_that_names_no_compiler_is_told(card, monkeypatch):
+    monkeypatch.setenv("CC", "'gcc")
+    with pytest.raises(wb.StateError, match="CC names no compiler"):
+        card.bar0.A.on_write.native(f"{GOOD} // compiled by nobody")
 
 
 def test_in_a_class_a_hook_without_a_name_is_told():

@@ -260,6 +260,12 @@ def test_a_time_to_poll_is_up_to_a_second(microseconds):
         card.serve(poll_us=microseconds)
 
 
+def test_a_pollers_time_is_the_one_it_was_made_with(poller):
+    with pytest.raises(AttributeError):
+        poller.poll_us = -5
+    assert poller.poll_us == 50
+
+
 def test_what_is_no_poller_is_refused(poller):
     with Card() as card:
         with pytest.raises(TypeError, match=r"poller is a wb\.Poller or None, not 'fast'"):

@@ -75,6 +75,8 @@ def test_lanes_may_be_in_order_of_address(story: AccessLog) -> None:
     assert lanes(plot(story, order="address"))[:3] == ["bar0.CTRL", "bar0.STATUS", "bar0+0x20"]
     with pytest.raises(ValueError, match="order"):
         plot(story, order="name")
+    with pytest.raises(ValueError, match="how many registers have a lane of their own, not -1"):
+        plot(story, max_lanes=-1)
 
 
 def test_every_kind_has_its_own_shape_and_colour() -> None:

@@ -3,6 +3,7 @@
 import pytest
 
 import workbench as wb
+from workbench.vm import kit
 
 
 @pytest.mark.parametrize(
@@ -36,6 +37,9 @@ import workbench as wb
         ({"files": ["/bin/x"]}, TypeError, "files says what is in each path of the guest"),
         ({"files": {"/bin/x": "text"}}, TypeError, "files is path → bytes, not '/bin/x' → str"),
         ({"qemu": 5}, TypeError, "qemu is a path, or None"),
+        ({"qemu": ""}, ValueError, "qemu is the path of a file, not ''"),
+        ({"qemu": "a\0b"}, ValueError, "qemu is the path of a file"),
+        ({"kernel": "\0"}, ValueError, "kernel is the path of a file"),
         ({"kernel": object}, TypeError, "kernel is a path, or None"),
     ],
 )
@@ -50,3 +54,13 @@ def test_what_makes_sense_is_taken_as_it_is(memory):
     assert vm._recipe.memory == memory
     assert (vm.modules, vm._recipe.extra, vm._recipe.trace) == (("nvme", "edu"), ("-s",), ("vfio*",))
     assert wb.VM(modules="nvme").modules == ("nvme",)
+
+
+@pytest.mark.parametrize(
+    "suite", ["nonsense", "", "../../etc", "bookworm\n", "trixie/", "stable-updates", 12, None]
+)
+def test_a_release_that_debian_has_not_is_refused_before_anything_is_fetched(suite, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(ValueError, match="name of a Debian release, such as"):
+        kit.fetch_qemu(suite)
+    assert not list(tmp_path.iterdir())

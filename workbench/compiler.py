@@ -41,16 +41,30 @@ def compile_c(source: str, place: Place) -> tuple[object, int]:
     Raises CompileError with the compiler's complaints, StateError when there is no compiler.
     """
     if source not in _loaded:
-        if "\0" in source:
-            raise CompileError([Problem(place.name, place.line, 0, "C source has no NUL byte", "")])
+        if wrong := _no_text(source):
+            raise CompileError([Problem(place.name, place.line, 0, f"C source has {wrong}", "")])
         with tempfile.TemporaryDirectory(prefix="workbench-") as directory:
             _loaded[source] = _load(_run(source, place, Path(directory) / "hook.so"), place)
     return _loaded[source]
 
 
+def _no_text(source: str) -> str:
+    """Return why no file can have this text; "" when one can."""
+    if "\0" in source:
+        return "no NUL byte"
+    try:
+        source.encode()
+    except UnicodeEncodeError as error:
+        return f"no {source[error.start]!r}, which is half a letter"
+    return ""
+
+
 def _compiler() -> list[str]:
     for name in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
-        words = shlex.split(name)
+        try:
+            words = shlex.split(name)
+        except ValueError as error:
+            raise StateError(f"CC names no compiler: {name!r} ({error})") from None
         if words and shutil.which(words[0]):
             return words
     raise StateError(

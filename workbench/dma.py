@@ -214,13 +214,13 @@ class DmaMemory:
         until the client goes. Done by itself once in a conversation with QEMU. Raises DmaError when the
         guest cannot be asked: bus mastering is off, no answer, or called in a hook.
         """
+        private = {region.iova for region in self.regions if region.private}
         for region in self.regions:
-            if not region.shared or region.private or not region.readable:
-                continue
-            if any(now.private for now in self.regions if now.iova == region.iova):
-                continue  # it has the file of one before
+            if not region.shared or not region.readable or region.iova in private:
+                continue  # perhaps it has the file of one before
             if differs(region.iova, region.size, self.peek, self._ask):
                 check(lib.wb_dma_distrust(self._handle, region.iova), "private memory")
+                private = {region.iova for region in self.regions if region.private}
         return [region for region in self.regions if region.private]
 
     def _ask(self, iova: int, size: int) -> bytes:

@@ -188,4 +188,6 @@ def peer_name(connection: socket.socket) -> str:
     # A relocated QEMU is started by its own loader, whose options come first.
     names = [word.rpartition("/")[2] for word in words]
     program = next((name for name in names if name.startswith("qemu-system")), names[0])
-    return f"pid {pid} ({program[:NAME_BYTES]})"
+    # It goes to terminals and log files, in which a stranger's control characters have no place.
+    plain = "".join(letter if letter.isprintable() else "?" for letter in program[:NAME_BYTES])
+    return f"pid {pid} ({plain})"

@@ -5,8 +5,12 @@ on the thread of the access and needs no interpreter, so it answers as fast whil
 told and may call is in ``engine/wb_native.h``. ``signature`` is what ``numba.cfunc`` wants to know.
 """
 
+import re
 from collections.abc import Callable
+from types import FunctionType, MethodType
 from typing import Any
+
+import numpy as np
 
 from .cells import ELSEWHERE, Place, place_of, place_of_text, source_of
 from .engine import ffi
@@ -95,7 +99,7 @@ def _made(given: Any, place: Place) -> NativeCode:
         return NativeCode("cffi", name, int(ffi.cast("uintptr_t", given)), given, "", place)
     if type(given).__name__ == "CFunc" and hasattr(given, "address"):
         return _numba(given, place)
-    if callable(given) and hasattr(given, "__code__"):
+    if isinstance(given, FunctionType):
         from .nopython import compile_function
 
         return _numba(
@@ -109,12 +113,17 @@ def _made(given: Any, place: Place) -> NativeCode:
 def _told(given: object) -> str:
     if type(given).__name__ == "builtin_function_or_method":
         return 'the address of a function, as in ffi.addressof(lib, "hook")'
+    if isinstance(given, MethodType):
+        return "a function (wb, access) outside of any class, or a static one"
+    if hasattr(given, "py_func"):
+        return "the function itself, without numba.njit"
     return TAKEN
 
 
 def _checked_pointer(given: Any) -> str:
     kind = ffi.typeof(given)
-    if kind.kind != "function" or len(kind.args) != 2 or kind.result.kind != "primitive":
+    fits = kind.kind == "function" and [one.kind for one in kind.args] == ["pointer"] * 2
+    if not fits or kind.result.cname not in ("int", "int32_t"):
         wanted = "int (*)(const wb_native *, wb_touch *)"
         raise DescriptionError(
             "a native hook", [f"it is a pointer to a function, {wanted}, not {kind.cname}"]
@@ -134,15 +143,19 @@ def _numba(given: Any, place: Place, function: Callable[..., Any] | None = None)
 
 
 def _checked_state(state: Any, made: NativeCode) -> Any:
+    state = int(state) if isinstance(state, np.integer) else state
     if isinstance(state, bool) or (isinstance(state, int) and not 0 <= state <= MOST_STATE):
-        raise DescriptionError(made.__name__, [f"state is a number of bytes, up to 1 GiB, not {state!r}"])
+        what = f"a number of bytes, up to 1 GiB, not {shown(state)}"
+        raise DescriptionError(made.__name__, [f"state is {what}"])
     if isinstance(state, int):
         return (state + 7) & ~7
     try:
         view = memoryview(state)
     except TypeError:
         view = None
-    if view is None or view.readonly or not view.c_contiguous:
+    # Objects ("O") are addresses of the interpreter's: a hook that writes there ends it.
+    objects = view is not None and "O" in re.sub(":[^:]*:", "", view.format)
+    if view is None or view.readonly or not view.c_contiguous or objects:
         what = "a number of bytes, or a contiguous buffer that can be written"
         raise DescriptionError(made.__name__, [f"state is {what}, not {shown(state)}"])
     return state

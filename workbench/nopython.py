@@ -191,7 +191,12 @@ def signature() -> Any:
 def check_cfunc(given: Any) -> None:
     """Raise DescriptionError for a ``numba.cfunc`` that does not take (wb, access), or returns no int32."""
     found = given._sig
-    if len(found.args) != 2 or found.return_type != types.int32:
+    pointers = (Wb, Touch, types.RawPointer, types.CPointer)
+    if (
+        len(found.args) != 2
+        or found.return_type != types.int32
+        or not all(isinstance(one, pointers) for one in found.args)
+    ):
         wanted = "int32(wb, access): numba.cfunc(wb.native.signature)"
         raise DescriptionError("a native hook", [f"{given.__name__} is {found}, a hook is {wanted}"])
 
@@ -208,7 +213,11 @@ def compile_function(function: Callable[..., Any]) -> Any:
         raise CompileError([_problem(function, error)]) from None
     returns = inner.overloads[(WB, TOUCH)].signature.return_type
     entry = _silent(inner) if returns == types.none else _answering(inner)
-    made = numba.cfunc(signature())(entry)
+    try:
+        made = numba.cfunc(signature())(entry)
+    except numba.core.errors.TypingError:  # there is no int() of what it returns
+        line, text = function.__code__.co_firstlineno, f"a hook returns a number or None, not {returns}"
+        raise CompileError([Problem(_file(function), line, 0, text, "")]) from None
     made.__name__ = function.__name__
     return made
 

@@ -39,12 +39,17 @@ class Poller:
     """
 
     def __init__(self, poll_us: int = 50) -> None:
-        self.poll_us = check_poll_us(poll_us)
+        self._poll_us = check_poll_us(poll_us)
         self._lock = threading.Lock()
         self._servers: set[Server] = set()
         self._owner = os.getpid()
         self._handle: Any = None
         self._thread: threading.Thread | None = None
+
+    @property
+    def poll_us(self) -> int:
+        """How long it looks for the next message before it sleeps, µs: what it was made with."""
+        return self._poll_us
 
     @property
     def devices(self) -> list[str]:

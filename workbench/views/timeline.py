@@ -6,6 +6,7 @@ Each kind is one line of markers, and a dense log is thinned to one mark per pix
 records are drawn in about a second. Nothing goes through pyplot: figures are garbage like any object.
 """
 
+import operator
 from io import BytesIO
 from typing import Any, NamedTuple
 
@@ -97,10 +98,12 @@ def plot(
     ``last``: seconds before the newest record; ``order``: lanes by first "use" or by "address";
     ``max_lanes``: registers beyond that share one lane, config space and the least used first;
     ``cut_idle``: shorten long pauses, marked where they are, so that bursts stay readable; ``size``:
-    inches. Raises ValueError for another ``order``.
+    inches. Raises ValueError for another ``order`` and fewer than 0 lanes.
     """
     if order not in ("use", "address"):
         raise ValueError(f'order is "use" or "address", not {order!r}')
+    if operator.index(max_lanes) < 0:
+        raise ValueError(f"max_lanes is how many registers have a lane of their own, not {max_lanes}")
     marks = log.columns("time", "kind", "flags", "region", "offset", places=True)
     if last is not None:
         marks.keep(newest_seconds(marks["time"], last))

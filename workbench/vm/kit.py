@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .. import preload
 from ..errors import StateError, VmError
-from .debs import Debs, DebsError, Progress, cache_home, silent
+from .debs import DEBIAN_SUITES, Debs, DebsError, Progress, cache_home, silent
 
 SUITE = "trixie"
 BACKPORTS = "trixie-backports"
@@ -165,8 +165,10 @@ def fetch_qemu(suite: str, progress: Progress = silent) -> Qemu:
     """Return the QEMU of a Debian release ("bookworm": 7.2, "trixie": 10.0), fetched if need be.
 
     For trying a device with the QEMU that others have: ``VM(dev, qemu=fetch_qemu("bookworm"))``.
-    Raises `VmError`.
+    Raises `VmError`, and ValueError for what is no release of Debian's.
     """
+    if not isinstance(suite, str) or not DEBIAN_SUITES.fullmatch(suite) or not suite.isalpha():
+        raise ValueError(f'suite is the name of a Debian release, such as "bookworm", not {suite!r:.80}')
     tree = cache_home() / f"qemu-{suite}-1"
     if qemu := probe(_relocated(tree)):
         return qemu

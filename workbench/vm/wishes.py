@@ -52,3 +52,5 @@ def check_wishes(
     for name, path in paths.items():
         if path is not None and not isinstance(path, str | os.PathLike):
             raise TypeError(f"{name} is a path, or None for what is found or fetched, not {path!r:.80}")
+        if path is not None and (not (text := os.fspath(path)) or "\0" in str(text)):
+            raise ValueError(f"{name} is the path of a file, not {path!r:.80}")
