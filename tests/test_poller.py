@@ -196,6 +196,16 @@ def test_a_hook_may_stop_its_own_server_or_another_one(cards, guests):
     assert cards[2].where == {"workbench poller"}
 
 
+def test_a_hook_that_connects_to_a_device_of_its_own_thread_is_told_at_once(cards, guests, caplog):
+    guests[1].close()
+    cards[0].call = cards[1].connect
+    guests[0].bar0.write32(8, 1)
+    (failure,) = cards[0].hooks.failures
+    assert "StateError: card1 answers on this thread" in failure.text
+    with cards[1].connect() as guest:
+        assert guest.bar0.read32(0) == 0
+
+
 def test_a_hook_that_never_returns_is_named_when_another_device_stops(cards, guests, poller):
     running, go_on = threading.Event(), threading.Event()
     cards[0].call = lambda: (running.set(), go_on.wait(10))

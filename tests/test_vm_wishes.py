@@ -56,6 +56,11 @@ def test_what_makes_sense_is_taken_as_it_is(memory):
     assert wb.VM(modules="nvme").modules == ("nvme",)
 
 
+def test_what_can_be_no_program_is_no_qemu(tmp_path):
+    for path in (tmp_path, tmp_path / "nothing", "/etc/passwd", "a\0b", "\ud800"):
+        assert kit.probe((str(path),)) is None
+
+
 @pytest.mark.parametrize(
     "suite", ["nonsense", "", "../../etc", "bookworm\n", "trixie/", "stable-updates", 12, None]
 )

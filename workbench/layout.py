@@ -120,6 +120,6 @@ def _named(rows: object, least: int) -> tuple[tuple[str, Numbers], ...]:
     listed = isinstance(rows, list) and all(isinstance(row, list) and len(row) > least for row in rows)
     if not isinstance(rows, list) or not listed:
         raise SnapshotError("the layout in the snapshot is not what it should be")
-    if not all(isinstance(row[0], str) and _whole(row[1:]) for row in rows):
+    if not all(isinstance(row[0], str) and row[0].isprintable() and _whole(row[1:]) for row in rows):
         raise SnapshotError("the layout in the snapshot has other things than names and numbers")
     return tuple((row[0], tuple(row[1:])) for row in rows)

@@ -108,4 +108,7 @@ class Poller:
 
 def _run(handle: Any) -> None:
     lib.wb_thread_hurry()
-    lib.wb_poller_run(handle)
+    try:
+        lib.wb_poller_run(handle)
+    finally:
+        del handle  # the traceback of a hook leads here, and is not to keep its descriptors

@@ -283,7 +283,12 @@ class Server:
             self._tune()
 
     def wait_listening(self, timeout: float = 5.0) -> None:
-        """Wait until the last client is gone. Raises StateError naming it after ``timeout`` seconds."""
+        """Wait until the last client is gone. Raises StateError naming it after ``timeout`` seconds.
+
+        Also in a hook on the poller's thread, which answers no new client before the hook has returned.
+        """
+        if self.poller is not None and self.poller.here:
+            raise StateError(f"{self.device.name} answers on this thread, once its hook has returned")
         with self._lock:
             if not self._changed.wait_for(
                 lambda: self._phase != "attached", min(timeout, threading.TIMEOUT_MAX)

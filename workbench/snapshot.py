@@ -196,6 +196,8 @@ class _Reader:
     def __init__(self, manifest: object) -> None:
         if not isinstance(manifest, dict) or not isinstance(manifest.get("device"), str):
             raise SnapshotError("the manifest of the snapshot is not what it should be")
+        if not manifest["device"].isprintable():  # as that of every device: it is shown
+            raise SnapshotError(f"the snapshot is of {manifest['device']!r:.50}, which is no device's name")
         self.manifest: dict[str, Any] = manifest
         self.layout = Layout.from_json(manifest.get("layout"))
 

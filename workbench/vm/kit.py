@@ -97,7 +97,7 @@ def probe(command: tuple[str, ...], system: bool = False) -> Qemu | None:
     """Return the QEMU that ``command`` starts, or None if no device of ours can be plugged into it."""
     try:
         found = _probe(command, os.stat(command[-1] if len(command) == 1 else command[0]).st_mtime)
-    except OSError:
+    except (OSError, ValueError):  # no file, or no name of one
         return None
     if found is None or not (found[1] or _preloadable()):
         return None
