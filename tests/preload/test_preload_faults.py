@@ -367,3 +367,14 @@ def test_a_log_that_cannot_be_written_is_told_and_changes_nothing(tmp_path: Path
         fake.errors
         == f"workbench preload: cannot write the log {tmp_path}/no/such/log: No such file or directory\n"
     )
+
+
+@pytest.mark.parametrize("timeout", ["5s", "-1", "0", "abc", "86400001", "9" * 30])
+def test_settings_that_make_no_sense_are_told_once_and_left_alone(timeout: str) -> None:
+    with Card() as card:
+        odd = {"WORKBENCH_PRELOAD_TIMEOUT_MS": timeout, "WORKBENCH_PRELOAD_ON_DEATH": "Stop"}
+        fake = run("kinds", card.serve().path, **odd)
+    assert fake.errors.splitlines() == [
+        "workbench preload: WORKBENCH_PRELOAD_TIMEOUT_MS is a number from 1 to 86400000: 5000 it is",
+        "workbench preload: WORKBENCH_PRELOAD_ON_DEATH is stop or continue: continue it is",
+    ]

@@ -58,7 +58,7 @@ extern struct wbp_real wbp_real;
 extern struct wbp_settings wbp_settings;
 
 void wbp_ready(void);           /* fills in wbp_real; once, whoever comes first */
-void wbp_settings_in_use(void); /* a device of ours is opened: LD_PRELOAD has done its work */
+void wbp_settings_in_use(void); /* a device of ours is opened: LD_PRELOAD has done its work; one at a time */
 uint64_t wbp_clock(void);       /* milliseconds */
 void wbp_log(const char *format, ...) __attribute__((format(printf, 1, 2)));    /* to the log file */
 void wbp_say(const char *format, ...) __attribute__((format(printf, 1, 2)));    /* to stderr, too */

@@ -17,7 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { TIMEOUT_MS = 5000, LINE = 512 };
+enum { TIMEOUT_MS = 5000, LONGEST_MS = 24 * 3600 * 1000, LINE = 512 };
 
 extern char **environ;
 
@@ -25,6 +25,7 @@ struct wbp_real wbp_real;
 struct wbp_settings wbp_settings = {.timeout_ms = TIMEOUT_MS};
 
 static pthread_once_t once = PTHREAD_ONCE_INIT;
+static int wrong_timeout, wrong_death;  /* settings that say nothing we know */
 static int log_fd = -1;
 static pthread_once_t log_once = PTHREAD_ONCE_INIT;
 
@@ -105,9 +106,28 @@ static void leave_environment(int alone)
     free(others);
 }
 
+/* Said when a device is opened, not by each shell and wrapper before QEMU. */
+static void tell_wrong(void)
+{
+    if (wrong_timeout)
+        wbp_say("WORKBENCH_PRELOAD_TIMEOUT_MS is a number from 1 to %d: %d it is", LONGEST_MS, TIMEOUT_MS);
+    if (wrong_death)
+        wbp_say("WORKBENCH_PRELOAD_ON_DEATH is stop or continue: continue it is");
+    wrong_timeout = wrong_death = 0;
+}
+
 void wbp_settings_in_use(void)
 {
     leave_environment(0);
+    tell_wrong();
+}
+
+/* "5s" is no number of milliseconds; 0: it is none. */
+static uint64_t number_of(const char *text)
+{
+    int plain = text && strspn(text, "0123456789") == strlen(text);
+
+    return plain ? strtoull(text, NULL, 10) : 0;
 }
 
 static void read_settings(void)
@@ -116,9 +136,11 @@ static void read_settings(void)
     const char *death = value_of("WORKBENCH_PRELOAD_ON_DEATH");
     const char *no_share = value_of("WORKBENCH_PRELOAD_NO_SHARE");
     const char *log = value_of("WORKBENCH_PRELOAD_LOG");
-    unsigned long long number = timeout ? strtoull(timeout, NULL, 10) : 0;
+    uint64_t number = number_of(timeout);
 
-    if (number && number <= 24 * 3600 * 1000)
+    wrong_timeout = timeout && (!number || number > LONGEST_MS);
+    wrong_death = death && strcmp(death, "stop") && strcmp(death, "continue");
+    if (number && !wrong_timeout)
         wbp_settings.timeout_ms = number;
     wbp_settings.stop = death && !strcmp(death, "stop");
     wbp_settings.no_share = no_share && strcmp(no_share, "0");
