@@ -191,7 +191,8 @@ def signature() -> Any:
 def check_cfunc(given: Any) -> None:
     """Raise DescriptionError for a ``numba.cfunc`` that does not take (wb, access), or returns no int32."""
     found = given._sig
-    pointers = (Wb, Touch, types.RawPointer, types.CPointer)
+    kinds: Any = types
+    pointers = (Wb, Touch, kinds.RawPointer, kinds.CPointer)
     if (
         len(found.args) != 2
         or found.return_type != types.int32
