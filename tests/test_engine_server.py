@@ -6,6 +6,7 @@ All of it on a thread of its own that sleeps, on one that polls, and on a poller
 import os
 import socket
 import struct
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -254,6 +255,24 @@ def test_a_split_message_and_the_next_one_each_keep_their_own(wire: Wire, memory
     wire.send(first[20:] + second, [event])
     assert (wire.reply(MAP), wire.reply(SET_IRQS, 6)) == ((0, b""), (0, b""))
     os.close(event)
+
+
+def test_descriptors_behind_more_messages_than_are_served_at_once_stay_with_theirs(
+    wire: Wire, memory: int
+) -> None:
+    device, end = wire.engine.device, time.monotonic() + 10
+    lib.wb_gate_pause(device, 1)
+    many = message(WRITE, access(0, 0, 1, b"x"), NO_REPLY) * 100
+    wire.send(many + message(MAP, dma_map(0), ident=6), [memory])
+    while not lib.wb_gate_waiting(device):
+        assert time.monotonic() < end
+    wire.send(message(READ, access(0, 0, 1), ident=7))
+    lib.wb_gate_pause(device, 0)
+    assert wire.reply(MAP, 6) == (0, b"")
+    assert wire.reply(READ, 7)[0] == 0
+    found = ffi.new("wb_dma_range *")
+    assert lib.wb_dma_list(device, found, 1) == 1
+    assert found.flags & lib.WB_DMA_HAS_FD
 
 
 def test_descriptors_on_a_command_that_takes_none_are_refused_and_closed(wire: Wire, memory: int) -> None:

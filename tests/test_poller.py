@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import workbench as wb
+from workbench.engine import lib
 
 
 class Card(wb.Device):
@@ -122,6 +123,20 @@ def test_a_paused_device_holds_up_nobody(cards, guests):
     waiting.join(10)
     assert cards[1].bar0.PLAIN.value == 5
     assert not cards[1].server.waiting
+
+
+def test_a_paused_device_that_goes_on_waits_no_more_and_its_timers_follow_the_replies(cards, guests):
+    cards[1].server.pause()
+    waiting = threading.Thread(target=guests[1].bar0.write32, args=(0, 5))
+    waiting.start()
+    until_waiting(cards[1])
+    cards[1].server.resume()
+    waiting.join(10)
+    assert not cards[1].server.waiting
+    turns = []
+    cards[1].call = lambda: turns.append(lib.wb_turn_now(cards[1]._core.handle))
+    guests[1].bar0.write32(8, 1)
+    assert turns[0] > 0
 
 
 def test_a_paused_device_is_stopped_while_its_guest_waits(cards, guests):

@@ -139,6 +139,7 @@ static void paused(void)
     touch(other.pair[0]);
     wb_gate_pause(devices[0], 0);
     CHECK(get_all(waiting.pair[0], reply, sizeof reply));
+    CHECK(!wb_gate_waiting(devices[0]));
     hang_up(&waiting, 0);
     hang_up(&other, 0);
 }

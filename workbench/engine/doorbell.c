@@ -5,7 +5,7 @@
  * of sending a message. The eventfds are made when they are asked for and closed when the client goes: one
  * that was here before cannot ring. The serving loop polls them only while there are some.
  *
- * They are opened, polled and closed by the serving thread.
+ * They are opened and polled by the serving thread, and closed when it is done with the client.
  */
 #include "internal.h"
 

@@ -29,7 +29,8 @@ static void set_locked(wb_device *device)
 int wb_gate_enter(wb_device *device)
 {
     __atomic_store_n(&device->inside, 1, __ATOMIC_SEQ_CST);
-    if (!__atomic_load_n(&device->closed, __ATOMIC_SEQ_CST))
+    /* Written by this thread alone: an access that was put back comes again, and finds the gate open perhaps. */
+    if (!__atomic_load_n(&device->closed, __ATOMIC_SEQ_CST) && !device->at_gate)
         return 1;
     wb_lock(device);
     __atomic_store_n(&device->inside, 0, __ATOMIC_SEQ_CST);

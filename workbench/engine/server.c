@@ -261,7 +261,10 @@ static int go_on(struct wb_talk *talk)
     return wb_talk_resume(talk);
 }
 
-/* Doorbells come after the messages that were there by then, as the guest may have sent those before. */
+/*
+ * Doorbells come after the messages that were there by then, as the guest may have sent those before. Nothing is
+ * received behind messages that are left: descriptors that came belong to the last of them.
+ */
 int wb_talk_step(struct wb_talk *talk, struct pollfd *ready)
 {
     int result = 0;
@@ -270,9 +273,9 @@ int wb_talk_step(struct wb_talk *talk, struct pollfd *ready)
         return ready[0].revents ? go_on(talk) : 0;
     if (talk->watched > 1 && ready[1].revents)
         wb_irq_poll_unmask(talk->device);
-    if (ready[0].revents)
+    if (ready[0].revents && !talk->more)
         result = wb_talk_take(talk, MSG_DONTWAIT);
-    if (result >= 0 && talk->watched > 2 && !talk->parked && !talk->left)
+    if (result >= 0 && talk->watched > 2 && !talk->parked && !talk->left && !talk->more)
         talk->parked = !wb_doorbell_ring(talk->device, ready + 2, talk->watched - 2);
     return result;
 }

@@ -41,7 +41,7 @@ struct wb_talk {
     int over, result;
 };
 
-/* -EBUSY. Then wb_talk_end() is due, whatever comes; it returns what wb_serve() does. */
+/* 0 or -EBUSY. After 0 wb_talk_end() is due, whatever comes; it returns what wb_serve() does. */
 int wb_talk_begin(struct wb_talk *talk, pthread_t server, int waker);
 int wb_talk_end(struct wb_talk *talk, int result);
 /* Fills in what it waits for, the socket first: how many, at most WB_TALK_FDS; 0: the gate. */

@@ -1,8 +1,8 @@
 /*
  * wb.h - the C interface of the engine, read twice: by the C compiler and by cffi. Serving is in wb_serve.h.
  *
- * The engine holds every byte a guest can see and answers the guest on the thread that calls
- * wb_serve(). It knows regions, bytes and masks; it knows no register, no field and no Python.
+ * The engine holds every byte a guest can see and answers the guest on the thread that calls wb_serve() or
+ * wb_poller_run(). It knows regions, bytes and masks; it knows no register, no field and no Python.
  *
  * Ownership. Who allocates frees. wb_device_new() allocates everything a conversation needs; only
  * the DMA table grows later. The engine owns every file descriptor that arrives on the socket or
