@@ -1,4 +1,4 @@
-"""Builds the C parts: the extension, for which cffi reads the headers wb_*.h, and the library to preload.
+"""Builds the C parts: the extension, for which cffi reads ``HEADERS``, and the library to preload.
 
 The module is generated at build time rather than committed, so header and module cannot differ.
 The library to preload (``workbench/preload``) is no module of Python: only its name is an extension's.
@@ -30,11 +30,9 @@ extern "Python" int wb_python_reset(void *, uint32_t);
 """
 
 #: They are over at once, so they keep the interpreter, unless they have to wait for the device's lock. To let
-#: it go means to wait for it again: while a cell computes that costs a hook more than all the rest.
-SHORT = (
-    *("wb_region_word", "wb_region_poke", "wb_region_hook", "wb_log_add", "wb_turn_now"),
-    *("wb_irq_trigger", "wb_irq_level", "wb_irq_get"),
-)
+#: it go means to wait for it again: while a cell computes that costs a hook more than all the rest. What
+#: signals an interrupt is not among them: it writes a client's eventfd, which that can make wait (irq.c).
+SHORT = ("wb_region_word", "wb_region_poke", "wb_region_hook", "wb_log_add", "wb_turn_now", "wb_irq_get")
 KEPT = {"Py_BEGIN_ALLOW_THREADS": "WB_KEEP_BEGIN", "Py_END_ALLOW_THREADS": "WB_KEEP_END"}  # trampoline.h
 
 

@@ -9,7 +9,8 @@
  * An eventfd is written under the device's lock, so that a client that replaces one knows that the
  * old one is silent afterwards. The write does not block: only true eventfds are accepted, and a full
  * one is left alone, for then its reader has an interrupt to see already. (A client that fills its
- * own blocking eventfd between our look and our write stops its own device only.)
+ * own blocking eventfd between our look and our write stops the thread that signals, and so its own
+ * device and others of the same poller, but not the interpreter: build.py.)
  */
 #include "internal.h"
 
