@@ -8,18 +8,24 @@ from pathlib import Path
 
 __all__ = ["whole_file"]
 
+OPEN = ("/dev/std", "/dev/fd/", "/proc/")
+
 
 @contextlib.contextmanager
 def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a path to write to, which becomes ``path`` when the block is done; else it is removed.
 
-    What is there and is no regular file (a pipe, ``/dev/stdout``) is written to directly. Raises OSError.
+    What is there and is no regular file (a pipe, a device) is written to directly, and so is what is open
+    already, as ``/dev/stdout``. Raises OSError.
     """
-    target = Path(os.path.realpath(path))
-    mode = target.stat().st_mode if target.exists() else stat.S_IFREG
-    if not stat.S_ISREG(mode):
-        yield target
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError:
+        mode = stat.S_IFREG
+    if not stat.S_ISREG(mode) or os.fspath(path).startswith(OPEN):
+        yield Path(path)  # its real path need not exist: a pipe's is "/proc/1/fd/pipe:[2]"
         return
+    target = Path(os.path.realpath(path))
     partial = target.with_name(f".{target.name[:100]}.{os.getpid()}-{os.urandom(4).hex()}")
     try:
         number = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)

@@ -118,6 +118,18 @@ def test_a_pipe_or_a_device_is_written_to_as_it_is(card):
     assert os.path.exists("/dev/null")
 
 
+def test_what_is_open_already_is_written_to_as_it_is(card, tmp_path):
+    card.log.clear()
+    card.bar0.SCRATCH.write(7)
+    ends = os.pipe()
+    with open(ends[0], "rb") as pipe, open(ends[1], "wb"), open(tmp_path / "file", "wb") as file:
+        card.log.to_csv(f"/dev/fd/{ends[1]}")
+        assert pipe.read1().startswith(b"time,kind,")
+        card.log.to_csv(f"/dev/fd/{file.fileno()}")
+        assert os.fstat(file.fileno()).st_nlink == 1
+    assert (tmp_path / "file").read_text().startswith("time,kind,")
+
+
 def test_a_link_stays_a_link(card, tmp_path):
     (tmp_path / "real").write_text("old")
     (tmp_path / "link").symlink_to("real")
