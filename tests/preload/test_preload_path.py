@@ -30,6 +30,17 @@ def test_a_library_that_was_not_built_is_told(
     assert "was not built" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("place", ["two words", "a:b"])
+def test_a_path_that_ld_preload_cannot_name_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / place).mkdir()
+    (tmp_path / place / preload.LIBRARY).touch()
+    monkeypatch.setattr(preload, "__file__", str(tmp_path / place / "__init__.py"))
+    with pytest.raises(wb.StateError, match="no space and no colon"):
+        preload.path()
+
+
 def test_another_system_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(wb.StateError, match="for 64-bit Linux, this is darwin"):
