@@ -124,7 +124,7 @@ class Natives:
         return len(self._in)
 
     def __contains__(self, hook: Hook) -> bool:
-        return any(hook is one for one in (self._in.get(_key(hook)),))
+        return self._in.get(_key(hook)) is hook
 
     def exchange(self, hook: Hook, alone: bool, on: bool) -> bool:
         """Let the engine call a slot's ``hook``, or Python, or with ``on`` False nobody.

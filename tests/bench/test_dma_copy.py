@@ -5,19 +5,16 @@ For the second, build libvfio-user by hand and set ``WORKBENCH_DMA_PEER`` to the
 """
 
 import os
-import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from bench_kit import COMPILER, ENGINE, HERE
 
 import workbench as wb
 from workbench.errors import ProtocolError
 
-HERE = Path(__file__).parent
-ENGINE = HERE.parents[1] / "workbench/engine"
-COMPILER = shutil.which("gcc") or shutil.which("cc") or ""
 PEER = os.environ.get("WORKBENCH_DMA_PEER", "")
 GUEST = 64 << 20  # as in dma_copy.c
 

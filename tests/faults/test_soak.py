@@ -21,7 +21,7 @@ SOAK = int(os.environ.get("WORKBENCH_SOAK", "600000"))
 ROUNDS = 60
 POSTED, HOOKED = SOAK * 98 // 100 // ROUNDS, SOAK // 100 // ROUNDS
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 + SOAK / 10_000)]
+pytestmark = [pytest.mark.slow, pytest.mark.alone, pytest.mark.timeout(120 + SOAK / 10_000)]
 
 
 class Card(wb.Device):

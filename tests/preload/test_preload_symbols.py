@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from preload_kit import COMPILER
 
 from workbench import preload
 from workbench.vm.debs import cache_home
@@ -69,12 +70,11 @@ def test_the_audit_leaves_other_calls_alone(name: str) -> None:
 
 
 def test_the_audit_finds_what_is_missing(tmp_path: Path) -> None:
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
+    if COMPILER is None:
         pytest.skip("needs a C compiler")
     source = tmp_path / "new.c"
     source.write_text("int openat2(int, ...); int ioctl(int, ...); int close(int);\n"
                       "int main(void) { return openat2(0) + ioctl(0) + close(0); }\n")  # fmt: skip
     binary = tmp_path / "new"
-    subprocess.run([compiler, "-shared", "-fPIC", source, "-o", binary], check=True)
+    subprocess.run([COMPILER, "-shared", "-fPIC", source, "-o", binary], check=True)
     assert missing(binary) == {"openat2"}

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import shutil
 import statistics
 import subprocess
 from collections.abc import Iterator
@@ -11,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from bench_kit import COMPILER, HERE
 
 from workbench import VM, Bar, Device, PciId, Register
 from workbench.vm.kit import fetch
 
 pytestmark = [pytest.mark.vm, pytest.mark.alone, pytest.mark.timeout(300)]
 
-MMIO = Path(__file__).parent.parent / "bench/mmio.c"
-COMPILER = shutil.which("gcc") or shutil.which("cc")
+MMIO = HERE / "mmio.c"
 ROUNDS, READS = 11, 3000
 
 
@@ -62,10 +61,10 @@ def resource(vm: VM, identity: str) -> str:
     return f"{place}/resource0"
 
 
-@pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
+@pytest.mark.skipif(not COMPILER, reason="needs a C compiler")
 def test_a_trapped_read_costs_no_more_than_through_qemu_s_own_client(tmp_path: Path) -> None:
     program = tmp_path / "mmio"
-    subprocess.run([str(COMPILER), "-O2", "-static", MMIO, "-o", program], check=True)
+    subprocess.run([COMPILER, "-O2", "-static", MMIO, "-o", program], check=True)
     newest = dataclasses.replace(fetch()[0], preload=True)
     with Ours() as ours, Theirs() as theirs:
         plug = {"driver": "vfio-user-pci", "socket": {"type": "unix", "path": theirs.serve().path}}

@@ -251,7 +251,7 @@ int wb_peer_copy(wb_device *device, uint64_t iova, uint8_t *to, const uint8_t *f
 /* wire.c; a `deadline` is wb_clock(), 0: none, and gives -ETIMEDOUT */
 int wb_wire_wait(int socket, short events, uint64_t deadline);     /* until poll() has news of it */
 /* One whole message; the deadline is for a client that takes no bytes. */
-int wb_send(int socket, struct msghdr *message, uint64_t deadline);
+int wb_wire_deliver(int socket, struct msghdr *message, uint64_t deadline);
 int wb_wire_send(int socket, uint8_t *bytes, uint32_t size, const int *fds, uint32_t nfds);    /* WB_MAX_FDS */
 ssize_t wb_wire_offer(int socket, uint8_t *bytes, uint32_t size, const int *fds, uint32_t nfds);   /* 0: not now */
 /* Bytes, 0 at the end, or a negative errno. Adds descriptors to `fds`, room for 2 * WB_SCM_MAX, owned then. */

@@ -104,7 +104,7 @@ static int send_message(wb_device *device, struct dma_message *message, const ui
     result = check_locked(device, message, access);
     wb_unlock(device);
     if (!result)
-        result = wb_send(device->socket, &whole, deadline);
+        result = wb_wire_deliver(device->socket, &whole, deadline);
     pthread_mutex_unlock(&device->sending);
     return result == -EPIPE ? -ECONNRESET : result;
 }

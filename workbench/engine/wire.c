@@ -55,7 +55,7 @@ static size_t advance(struct msghdr *message, size_t n)
     return left;
 }
 
-int wb_send(int socket, struct msghdr *message, uint64_t deadline)
+int wb_wire_deliver(int socket, struct msghdr *message, uint64_t deadline)
 {
     int result, begun = 0;
 
@@ -94,7 +94,7 @@ int wb_wire_send(int socket, uint8_t *bytes, uint32_t size, const int *fds, uint
         return 0;
     if (nfds)
         attach_fds(&message, control, fds, nfds);
-    return wb_send(socket, &message, 0);
+    return wb_wire_deliver(socket, &message, 0);
 }
 
 ssize_t wb_wire_offer(int socket, uint8_t *bytes, uint32_t size, const int *fds, uint32_t nfds)
