@@ -133,14 +133,14 @@ static void run_hook(wb_short *all, wb_slot slot, wb_access *access)
     PyObject *result;
     int answered;
 
+    Py_INCREF(slot.keep);
+    if (start > access->time + NOTABLE) /* before it runs: a skip is for the hook alone */
+        call_quietly(all->waited, Py_BuildValue("(K)", (unsigned long long)(start - access->time)));
     all->depth = 1;
     all->too_deep = 0;
     all->thread = PyThread_get_thread_ident();
     all->running = (uint32_t)(slot.key % WB_SLOTS + 1);
     all->since = start;
-    Py_INCREF(slot.keep);
-    if (start > access->time + NOTABLE)
-        call_quietly(all->waited, Py_BuildValue("(K)", (unsigned long long)(start - access->time)));
     result = call_hook(all, &slot, access);
     answered = take_answer(all, &slot, access, result);
     all->running = all->depth = 0;
