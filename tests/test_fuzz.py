@@ -14,7 +14,7 @@ sys.path.insert(0, str(NATIVE))
 import clang  # noqa: E402
 import fuzz  # noqa: E402
 
-SECONDS = 6
+SECONDS = 4
 
 
 @pytest.mark.slow

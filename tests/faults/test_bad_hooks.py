@@ -395,7 +395,7 @@ def test_a_skip_at_any_moment_ends_a_hook_or_a_timer_and_never_their_threads(car
                 skipped[0] += 1
 
     def work(*_):
-        for _ in range(1000):  # plain code: what a skip interrupts in Python's own locks ends as it may
+        for _ in range(20_000):  # plain code: what a skip interrupts in Python's own locks ends as it may
             pass
 
     card.bar0.CTRL.on_write(work)
