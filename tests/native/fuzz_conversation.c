@@ -284,7 +284,9 @@ static void call_as_client(struct input *in)
     struct input some = {in->at, in->left < 64 ? in->left : 64};
 
     wb_peer_patience(world.device, 0);
+    world.beside = 1;
     calls_run(&world, &some);
+    world.beside = 0;
     wb_peer_patience(world.device, 60000);
     in->left -= (size_t)(some.at - in->at);
     in->at = some.at;

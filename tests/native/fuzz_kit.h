@@ -16,6 +16,7 @@ struct world {
     struct input *script;       /* what hooks and cold messages do: the rest of the input, or NULL */
     int depth;                  /* calls_run() inside calls_run() */
     int served;                 /* the description is over */
+    int beside;                 /* the caller is not the serving thread, and so maps nothing: maps end with the client */
     int fds[KINDS];             /* -1: not made yet */
     wb_watch *watches[WATCHES];
     wb_native_slot slots[SLOTS];
@@ -188,7 +189,8 @@ static inline void call_dma(struct world *world, struct input *in)
         range.size = number(in);
         range.offset = number(in);
         range.flags = (uint32_t)at_most(in, 4);
-        wb_dma_map(device, &range, given_fd(world, in));
+        if (!world->beside)
+            wb_dma_map(device, &range, given_fd(world, in));
         break;
     case 3:
         wb_dma_unmap(device, iova, number(in), what >> 4 == 15);

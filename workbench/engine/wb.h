@@ -417,7 +417,7 @@ typedef struct {
     uint32_t spare;
 } wb_dma_range;
 
-/* Takes fd (-1: none). -EINVAL, -EEXIST on overlap, -ENOSPC; an identical map is a success. */
+/* The serving thread's. Takes fd (-1: none). -EINVAL, -EEXIST on overlap, -ENOSPC; an identical map is a success. */
 int wb_dma_map(wb_device *device, const wb_dma_range *range, int fd);
 /* Exact match or -ENOENT; all: every range. Waits until running copies have left the range. */
 int wb_dma_unmap(wb_device *device, uint64_t iova, uint64_t size, int all);
