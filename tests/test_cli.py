@@ -1,5 +1,6 @@
 import contextlib
 import io
+import json
 import os
 import select
 import shlex
@@ -214,11 +215,11 @@ def served(path: Path, *options: str) -> Iterator[tuple[subprocess.Popen[str], w
     command = [sys.executable, "-m", "workbench.cli", "serve", str(path)]
     command += ["--socket", str(path.parent / "s"), *options]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        assert process.stdout is not None
-        for line in process.stdout:
-            if "Ctrl-C ends" in line:
-                break
         try:
+            said = read_until(process, "Ctrl-C ends")
+            assert "vfio-user-pci" in said
+            older = ["-device", json.dumps({"driver": "vfio-pci", "sysfsdev": str(path.parent / "s")})]
+            assert f"LD_PRELOAD=$(workbench preload-path), the same but for {shlex.join(older)}\n" in said
             with wb.Client(path.parent / "s") as guest:
                 yield process, guest
         finally:

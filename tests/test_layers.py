@@ -140,7 +140,7 @@ ALLOWED: dict[str, set[str]] = {
     "devicefile": {"device", "errors"},
     "leftovers": {"runtime"},
     "preload": {"errors"},
-    "cli": {"vm", "errors", "demo", "preload", "terminal", "devicefile", "leftovers"},
+    "cli": {"vm", "errors", "demo", "poller", "preload", "terminal", "devicefile", "leftovers"},
     "demo": {"client", "device", "devices", "errors", "vm"},
 }
 

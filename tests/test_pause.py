@@ -95,6 +95,15 @@ def test_stopping_lets_a_waiting_guest_go(card):
     guest.disconnect()
 
 
+def test_a_guest_that_would_wait_at_its_first_access_is_told_who_paused(card):
+    card.serve().pause()
+    with pytest.raises(wb.StateError, match=r"Card is paused.*dev\.server\.resume\(\) first"):
+        card.connect()
+    card.server.resume()
+    with card.connect() as guest:
+        assert guest.bar0.read32(0) == 1
+
+
 def test_stepping_needs_a_pause(card):
     card.serve()
     with pytest.raises(wb.StateError, match=r"pause\(\) it before step"):

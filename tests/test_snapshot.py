@@ -1,6 +1,7 @@
 """Snapshot as a value, and as bytes of a versioned format, whose mistakes are said and never believed."""
 
 import json
+import os
 import pickle
 import struct
 import zlib
@@ -103,6 +104,11 @@ def test_a_file_that_cannot_be_written_leaves_the_one_before(snapshot, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_directory_that_takes_no_file_is_told(snapshot):
+    with pytest.raises(OSError, match=r"its directory takes no new file: '/sys/lamp\.state'$"):
+        snapshot.save("/sys/lamp.state")  # where root may not make files either
+
+
 def test_what_is_wrong_with_a_file_names_the_file(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("hello" * 100)
@@ -110,11 +116,25 @@ def test_what_is_wrong_with_a_file_names_the_file(tmp_path):
         wb.Snapshot.load(path)
 
 
-def test_a_huge_file_is_not_read(tmp_path):
+@pytest.mark.parametrize("said", ["does not begin as one", "behind its header", "are too many"])
+def test_a_huge_file_is_not_read(tmp_path, data, said):
     path = tmp_path / "huge"
+    _, _, text, packed, raw, checksum = HEADER.unpack_from(data)
+    claimed = (1 << 40) - HEADER.size - text if "many" in said else packed
+    head = HEADER.pack(MAGIC, VERSION, text, claimed, raw, checksum)
     with open(path, "wb") as file:
+        file.write(b"" if "begin" in said else head)
         file.truncate(1 << 40)
-    with pytest.raises(wb.SnapshotError, match="too many"):
+    with pytest.raises(wb.SnapshotError, match=said):
+        wb.Snapshot.load(path)
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe"])
+def test_what_is_no_regular_file_is_not_read(tmp_path, name):
+    path = tmp_path / name  # an absolute name is itself
+    if name == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(wb.SnapshotError, match=rf"{name}: this is no regular file"):
         wb.Snapshot.load(path)
 
 

@@ -104,3 +104,11 @@ def test_nothing_is_no_storage(backing, size):
 def test_a_buffer_of_another_size_is_refused():
     with pytest.raises(ValueError, match="has 4 bytes, and 5 were asked for"):
         wb.Storage(bytearray(4), 5)
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe"])
+def test_what_is_no_file_is_no_storage(tmp_path, name):
+    if name == "pipe":
+        os.mkfifo(tmp_path / name)
+    with pytest.raises(ValueError, match=f"{name} is neither a file nor a disk"):
+        wb.Storage(tmp_path / name, 4096)  # an absolute name is itself

@@ -129,6 +129,8 @@ def _serve(arguments: argparse.Namespace) -> int:
         server = device.serve(arguments.socket, trace=arguments.trace, poll_us=arguments.poll_us)
         print(f"{device.name} [{device.id}] listens on {server.path}. QEMU 10.1 or newer takes it with")
         print(f"  qemu-system-x86_64 {shlex.join(device.qemu_args())}")
+        older = shlex.join(device.qemu_args(None, preload=True))
+        print(f"an older one, with LD_PRELOAD=$(workbench preload-path), the same but for {older}")
         print(f"Edits of {file.path} are taken over when it is saved. Ctrl-C ends.", flush=True)
         return _follow(file, device, arguments.trace, ended)
 
@@ -173,9 +175,12 @@ def _ended_by_signals() -> Iterator[threading.Event]:
 
 
 def _microseconds(text: str) -> int:
-    if not text.isdecimal() or int(text) > 1_000_000:
-        raise argparse.ArgumentTypeError(f"0 to 1000000 µs, not {text}")
-    return int(text)
+    from .poller import LONGEST_US, check_poll_us
+
+    try:
+        return check_poll_us(int(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"0 to {LONGEST_US} µs, not {text}") from None
 
 
 def parser() -> argparse.ArgumentParser:

@@ -382,12 +382,18 @@ class Device(DeviceTime):
     def connect(self, timeout: float = 5.0) -> "Client":
         """Return a software guest connected to this device: be the driver, no VM needed.
 
-        Serves the device first if nobody does. Raises StateError while another client is attached.
+        Serves the device first if nobody does. Raises StateError while another client is attached, and
+        while the device is paused, which would answer none.
         """
         from .client import Client
 
         server = self._served()
         server.wait_listening(timeout)
+        if server.paused:
+            raise StateError(
+                f"{self.name} is paused, and a guest that connects waits: dev.server.resume() first,"
+                " or Resume in the panel"
+            )
         return Client(server.path, timeout=timeout)
 
     def _served(self) -> "Server":

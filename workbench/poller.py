@@ -15,7 +15,7 @@ from .errors import StateError
 if TYPE_CHECKING:
     from .server import Server
 
-__all__ = ["Poller", "check_poll_us"]
+__all__ = ["LONGEST_US", "Poller", "check_poll_us"]
 
 JOIN_SECONDS = 5.0
 LONGEST_US = 1_000_000

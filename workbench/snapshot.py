@@ -8,12 +8,13 @@ it is ever executed, and what it claims is checked before memory is given to it.
 
 import json
 import os
+import stat
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any
+from typing import Any, BinaryIO
 
 from .errors import SnapshotError
 from .layout import Layout
@@ -144,12 +145,13 @@ class Snapshot:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "Snapshot":
-        """Read a snapshot from a file. Raises SnapshotError saying what is wrong with it, or OSError."""
-        with open(path, "rb") as file:
-            if (size := os.fstat(file.fileno()).st_size) > LARGEST + LARGEST_MANIFEST:
-                raise SnapshotError(f"{os.fspath(path)}: {size} bytes are too many for a snapshot")
+        """Read a snapshot from a regular file, of which nothing is read that does not begin as one.
+
+        Raises SnapshotError saying what is wrong with it, or OSError.
+        """
+        with open(path, "rb", opener=_at_once) as file:
             try:
-                return cls.from_bytes(file.read(LARGEST + LARGEST_MANIFEST))
+                return cls.from_bytes(_whole(file))
             except SnapshotError as error:
                 raise SnapshotError(f"{os.fspath(path)}: {error}") from None
 
@@ -173,18 +175,42 @@ def _no_number(text: str) -> None:
     raise ValueError(f"{text} is no number")
 
 
-def _open(data: memoryview, largest: int) -> tuple[memoryview, memoryview, int]:
-    """Return manifest and compressed pages, checked against the header, and bytes of the pages."""
-    if len(data) < HEADER.size or bytes(data[: len(MAGIC)]) != MAGIC:
+def _at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC)  # a pipe that nobody writes to, too
+
+
+def _whole(file: BinaryIO) -> bytes:
+    """Return the bytes of a file, its header checked before the rest is read."""
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise SnapshotError("this is no regular file; Snapshot.from_bytes() takes what was read elsewhere")
+    head = file.read(HEADER.size)
+    text, *_ = _sizes(head, status.st_size, LARGEST)
+    if status.st_size > HEADER.size + text + LARGEST:
+        raise SnapshotError(f"{status.st_size} bytes are too many for a snapshot")
+    return head + file.read(status.st_size - len(head))
+
+
+def _sizes(head: bytes | memoryview, size: int, largest: int) -> tuple[int, int, int]:
+    """Return bytes of the manifest, of the pages, and the checksum, as the head of ``size`` bytes says."""
+    if len(head) < HEADER.size or bytes(head[: len(MAGIC)]) != MAGIC:
         raise SnapshotError("this is no snapshot: it does not begin as one")
-    _, version, text, packed, raw, checksum = HEADER.unpack_from(data)
+    _, version, text, packed, raw, checksum = HEADER.unpack_from(head)
     if version != VERSION:
         raise SnapshotError(f"the snapshot has format {version}, this workbench reads format {VERSION}")
     if text > LARGEST_MANIFEST or raw > largest:
         raise SnapshotError(f"the snapshot claims a manifest of {text} and pages of {raw} bytes: too many")
+    if size - HEADER.size != text + packed:
+        raise SnapshotError(
+            f"the snapshot has {size - HEADER.size} bytes behind its header, not {text + packed}"
+        )
+    return text, raw, checksum
+
+
+def _open(data: memoryview, largest: int) -> tuple[memoryview, memoryview, int]:
+    """Return manifest and compressed pages, checked against the header, and bytes of the pages."""
+    text, raw, checksum = _sizes(data, len(data), largest)
     body = data[HEADER.size :]
-    if len(body) != text + packed:
-        raise SnapshotError(f"the snapshot has {len(body)} bytes behind its header, not {text + packed}")
     if zlib.crc32(body) != checksum:
         raise SnapshotError("the snapshot is damaged: its checksum is wrong")
     return body[:text], body[text:], raw

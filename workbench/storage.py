@@ -38,8 +38,12 @@ class Storage:
     def _open(self, path: str, size: int | None) -> int:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         self._close = weakref.finalize(self, os.close, self._fd)
+        mode = os.fstat(self._fd).st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISBLK(mode):
+            self.close()
+            raise ValueError(f"{path} is neither a file nor a disk")
         there = os.lseek(self._fd, 0, os.SEEK_END)
-        if not there and size and stat.S_ISREG(os.fstat(self._fd).st_mode):
+        if not there and size and stat.S_ISREG(mode):
             os.ftruncate(self._fd, size)
             there = size
         if not there or (size is not None and size != there):

@@ -1,6 +1,7 @@
 """A file that is replaced whole or not at all: who reads it later never finds a half."""
 
 import contextlib
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Give a path to write to, which becomes ``path`` when the block is done; else it is removed.
 
     What is there and is no regular file (a pipe, a device) is written to directly, and so is what is open
-    already, as ``/dev/stdout``. Raises OSError.
+    already, as ``/dev/stdout``. Raises OSError, which names the directory where that takes no new file.
     """
     try:
         mode = os.stat(path).st_mode
@@ -28,7 +29,7 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     target = Path(os.path.realpath(path))
     partial = target.with_name(f".{target.name[:100]}.{os.getpid()}-{os.urandom(4).hex()}")
     try:
-        number = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+        number = _new(partial, target)
         try:
             if stat.S_IMODE(mode):
                 os.fchmod(number, stat.S_IMODE(mode))  # as it was
@@ -37,4 +38,16 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield partial
         partial.replace(target)
     finally:
-        partial.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def _new(partial: Path, target: Path) -> int:
+    """Return a new file beside the target; an error is told of the file that was asked for."""
+    try:
+        return os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o666)
+    except OSError as error:
+        said = os.strerror(error.errno or 0)
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            said += f": {target.name} is written beside itself first, and its directory takes no new file"
+        raise OSError(error.errno, said, str(target)) from None
