@@ -265,6 +265,8 @@ class Device(DeviceTime):
     ) -> "Server":
         """Serve on a UNIX socket from a background thread; return the Server, the same if it runs.
 
+        The thread is this process's: one that is forked from it must not use the device.
+
         ``path`` defaults to a private directory. ``trace=True`` keeps every vfio-user message,
         ``switch_interval`` (seconds) is used while the device has Python hooks: see Server. ``poll_us`` (µs)
         is how long the thread looks for the next message before it sleeps, at first 0; a ``poller`` serves

@@ -296,7 +296,8 @@ class Bar:
     ``size`` in bytes, a power of two; ``kind`` "memory" or "io"; ``bits`` 32 or 64 (a 64-bit BAR takes
     two slots); ``prefetchable`` when reads have no side effects. ``mmap=True``, or a list of (start, size)
     in whole pages: the guest maps them and no access there reaches us, for frame buffers and rings; a
-    reset leaves them as they are. A subclass of a Bar inherits its registers and what is not said anew.
+    reset leaves them as they are. Writes to registers of such a BAR QEMU waits for, and INTx makes it take
+    the mapping away: use MSI-X. A subclass of a Bar inherits its registers and what is not said anew.
     Raises DescriptionError with every mistake in it.
     """
 
