@@ -104,10 +104,12 @@ ALLOWED: dict[str, set[str]] = {
     "blockhandle": {
         *("engine", "handles", "pages", "picture", "region", "registerarray", "registers", "unseen", "watch"),
     },
+    "succession": {"errors", "takeover"},
+    "doors": {"errors", "qemuargs", "succession"},
     "device": {
-        *("registers", "pci", "capabilities", "lint", "description", "takeover", "core", "interrupts"),
-        *("blockhandle", "handles", "hook", "qemuargs", "region", "engine", "errors", "mistakes", "timers"),
-        *("changes", "snapshot", "state", "unseen"),
+        *("registers", "pci", "capabilities", "lint", "description", "doors", "core", "interrupts"),
+        *("blockhandle", "handles", "hook", "region", "engine", "errors", "mistakes", "timers"),
+        *("changes", "snapshot", "state", "succession", "unseen"),
     },
     "refused": set(),
     "migration": {"protocol", "errors", "refused"},
@@ -146,8 +148,9 @@ ALLOWED: dict[str, set[str]] = {
 
 #: Doors that open downwards on demand, inside a function: what a Device offers but does not need.
 DOORS = {
-    ("device", "server"),
-    ("device", "client"),
+    ("doors", "server"),
+    ("doors", "client"),
+    ("doors", "views"),
     ("device", "views"),
     ("log", "views"),
     ("registerarray", "views"),

@@ -22,8 +22,8 @@ def problems_of(body: dict[str, Any], *bases: type) -> tuple[str, ...]:
 @pytest.mark.parametrize(
     "body",
     [
-        *({name: lambda self: 5} for name in ("log", "hooks", "config", "server", "_core", "_bind")),
-        *({name: 5} for name in ("name", "strict", "dma", "bars", "blocks", "reset", "swap")),
+        *({name: lambda self: 5} for name in ("log", "hooks", "config", "server", "_core", "_served")),
+        *({name: 5} for name in ("name", "strict", "dma", "bars", "blocks", "swap", "after", "serve")),
         {"name": property(lambda self: "mine")},
         {"__eq__": lambda self, other: True},
     ],

@@ -58,12 +58,14 @@ def find_bars(cls: type[Any], problems: list[str]) -> dict[int, type[Bar]]:
 def check_names(cls: type[Any], device: type[Any], problems: list[str]) -> None:
     """Say which names of a class body, or of a mixin, the attributes that every device has would hide.
 
-    ``device`` is wb.Device itself: what is private to it would be replaced.
+    ``device`` is wb.Device itself: what is private to it, and to its own parts, would be replaced.
     """
-    private = {name for name in vars(device) if name.startswith("_") and not name.startswith("__")}
-    for base in (cls, *(one for one in cls.__mro__ if one is not object and not issubclass(one, device))):
+    theirs = {name: value for part in reversed(device.__mro__[:-1]) for name, value in vars(part).items()}
+    private = {name for name in theirs if name.startswith("_") and not name.startswith("__")}
+    mixins = [one for one in cls.__mro__ if one not in device.__mro__ and not issubclass(one, device)]
+    for base in (cls, *mixins):
         for name, value in vars(base).items():
-            verb = inspect.isfunction(vars(device).get(name)) and name not in EVENTS
+            verb = inspect.isfunction(theirs.get(name)) and name not in EVENTS
             if name in OWN or name in private or (verb and not callable(value) and value is not None):
                 problems.append(f"{name}: every device has that already; choose another name")
     if cls.__hash__ is None:

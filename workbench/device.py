@@ -18,9 +18,6 @@ Every mistake in a description is reported at class creation. Names are found by
 
 import contextlib
 import logging
-import os
-import warnings
-import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn, Self
 
@@ -31,36 +28,32 @@ from .capabilities import Capability
 from .changes import Changes
 from .core import Core
 from .description import check_capabilities, check_events, check_names, find_bars, find_blocks, find_hooks
+from .doors import DeviceDoors
 from .engine import lib
 from .errors import DescriptionError, StateError
 from .handles import RegisterHandle
 from .interrupts import Interrupts
 from .mistakes import BARS, shown
-from .qemuargs import qemu_arguments
 from .region import Region
 from .registers import Bar, Block, Register
 from .snapshot import Snapshot
 from .state import DeviceState
-from .takeover import layout_changes, refuse_new_layout
+from .succession import become, defined_again, live
 from .timers import DeviceTime
 from .unseen import unseen
 
-if TYPE_CHECKING:  # the doors, opened on demand below: they know the device, not the other way round
-    from .client import Client
+if TYPE_CHECKING:
     from .dma import DmaMemory
     from .hooks import Hooks
     from .log import AccessLog
-    from .poller import Poller
     from .server import Server
 
 __all__ = ["Device"]
 
 LOG_RECORDS = 1 << 18  #: 16 MiB when full
 
-_live: "weakref.WeakSet[Device]" = weakref.WeakSet()  # whose class may be defined again in a notebook
 
-
-class Device(DeviceTime):
+class Device(DeviceDoors, DeviceTime):
     """A PCI device: describe it by subclassing, then ``serve()`` it.
 
     Class attributes: ``id`` (PciId), ``irq`` (Interrupts), ``capabilities`` (a sequence), ``rom`` (bytes of
@@ -106,7 +99,7 @@ class Device(DeviceTime):
         check_events(cls, problems)
         if problems:
             raise DescriptionError(cls.__name__, problems)
-        _defined_again(cls)
+        defined_again(cls)
 
     def __init__(
         self, name: str | None = None, *, strict: bool = False, log_records: int = LOG_RECORDS
@@ -135,7 +128,7 @@ class Device(DeviceTime):
             for index, block in self.blocks.items()
         }
         self._bind()
-        _live.add(self)
+        live.add(self)
 
     @unseen
     def __getattr__(self, name: str) -> Any:
@@ -253,85 +246,6 @@ class Device(DeviceTime):
         config = self.config.peek(0, self.config.size)
         return linter.lint(config, self._core.region_sizes, self._core.irq_counts)
 
-    def serve(
-        self,
-        path: "str | os.PathLike[str] | None" = None,
-        *,
-        trace: bool | None = None,
-        switch_interval: float | None = None,
-        poll_us: int | None = None,
-        poller: "Poller | None" = None,
-        users: Sequence[str] | None = None,
-    ) -> "Server":
-        """Serve on a UNIX socket from a background thread; return the Server, the same if it runs.
-
-        The thread is this process's: one that is forked from it must not use the device.
-
-        ``path`` defaults to a private directory. ``trace=True`` keeps every vfio-user message,
-        ``switch_interval`` (seconds) is used while the device has Python hooks: see Server. ``poll_us`` (µs)
-        is how long the thread looks for the next message before it sleeps, at first 0; a ``poller`` serves
-        this device and others from one thread. ``users`` names who may connect beside you, at a ``path`` that
-        they can reach. Raises DescriptionError when the layout is known to crash or hang QEMU, StateError
-        when the path is taken or too long, ValueError for ``poll_us`` with ``poller`` or an unknown user.
-        """
-        from .server import Server
-
-        if poll_us is not None and poller is not None:
-            raise ValueError(
-                "the poller says for how long it polls: leave poll_us away, or make Poller(poll_us)"
-            )
-        if self.closed:
-            raise StateError(f"{self.name} is closed: make a new one with {type(self).__name__}()")
-        with Server.starting:
-            previous = Server.serving(self.name)
-            if previous is not None and previous.ending:
-                previous.stop()  # Ctrl-C ended the call that waited for its thread
-                previous = Server.serving(self.name)
-            if previous is not None and previous.device is not self:
-                self._succeed(previous)
-            if self.server is not None and self.server.running:
-                self.server.expect(path, trace, switch_interval, poll_us, poller, users)
-                return self.server
-            problems = self.lint()
-            if problems:
-                raise DescriptionError(self.name, problems)
-            keywords: dict[str, Any] = {} if switch_interval is None else {"switch_interval": switch_interval}
-            keywords |= {"poller": poller, "users": users or ()}
-            server = Server(self, path, trace=bool(trace), poll_us=poll_us or 0, **keywords)
-            server.start()
-            return server
-
-    def _succeed(self, server: "Server") -> None:
-        """Take over a server that serves an older device of this name: in place if the layout is the same."""
-        changes = layout_changes(server.device.blocks, self.blocks)
-        if not changes:
-            return self._adopt(server)
-        if server.state == "attached":
-            refuse_new_layout(self.name, changes)
-        return server.stop()
-
-    def _adopt(self, server: "Server") -> None:
-        older, mine = server.device, [hook for hook in self.hooks if not hook.described]
-        self.on_takeover(older)  # what it raises is raised here, and nothing has changed
-        own, self._core = self._core, older._core
-        with self._core.held():
-            self._core.take_over(self, self.blocks, type(self).irq)
-            self._core.timers.take(own.timers)
-            for hook in self._core.hooks:  # ours replace them one by one: a register is never without
-                hook.described = True
-            self._bind()
-            for hook in mine:
-                self.hooks.set_again(hook)
-        older.closed, older.server = True, None
-        _live.discard(older)  # a cell's output may keep it; the class cell is not to hand it the core back
-        self.server, server.device = server, self
-        for device in (older, self):  # one maps what is not its own any more, the other what never was
-            device._forget_memory()
-
-    def _forget_memory(self) -> None:
-        for region in self._regions.values():
-            region.forget_memory()
-
     def swap(self, cls: "type[Device]") -> None:
         """Become an instance of ``cls`` while the guest stays attached: registers, rules, hooks, methods.
 
@@ -340,16 +254,11 @@ class Device(DeviceTime):
         """
         if not (isinstance(cls, type) and issubclass(cls, Device) and cls.blocks):
             raise TypeError(f"swap() takes a class made from wb.Device, with an id, not {shown(cls)}")
-        refuse_new_layout(self.name, layout_changes(self.blocks, cls.blocks))
-        # A class of the same name is another type to Python, but built alike.
-        try:
-            self.__class__ = cls
-        except TypeError as error:  # Python's own reasons, such as other __slots__
-            raise StateError(f"{self.name} goes on as it was: {error}") from error
-        with self._core.held():
-            self._core.take_over(self, cls.blocks, cls.irq)
-            self._bind()
-        self.notice = ""
+        become(self, cls)
+
+    def _forget_memory(self) -> None:
+        for region in self._regions.values():
+            region.forget_memory()
 
     @contextlib.contextmanager
     def override(
@@ -381,59 +290,10 @@ class Device(DeviceTime):
                 else:
                     self.hooks.set_again(hook, hook.enabled)
 
-    def connect(self, timeout: float = 5.0) -> "Client":
-        """Return a software guest connected to this device: be the driver, no VM needed.
-
-        Serves the device first if nobody does. Raises StateError while another client is attached, and
-        while the device is paused, which would answer none.
-        """
-        from .client import Client
-
-        server = self._served()
-        server.wait_listening(timeout)
-        if server.paused:
-            raise StateError(
-                f"{self.name} is paused, and a guest that connects waits: dev.server.resume() first,"
-                " or Resume in the panel"
-            )
-        return Client(server.path, timeout=timeout)
-
-    def _served(self) -> "Server":
-        # A stopped server is started again where it was asked to be; its private directory is gone.
-        if self.server is None or self.server.running:
-            return self.serve()
-        return self.serve(self.server.wanted, **self.server.manner)
-
-    def qemu_args(
-        self, memory: str | None = "256M", patience: float | None = None, *, preload: bool = False
-    ) -> list[str]:
-        """Return the arguments that plug this device into a QEMU (10.1 or newer) of your own.
-
-        ``patience`` is how many seconds QEMU waits for an answer, pauses included (its default: 5).
-
-        With ``memory`` they include shared guest memory of that size, which DMA needs; with None
-        they are the device alone. ``preload``: those for an older QEMU, started with the library that
-        ``workbench preload-path`` names in LD_PRELOAD; its patience is WORKBENCH_PRELOAD_TIMEOUT_MS.
-        Serves the device first if nobody does.
-        """
-        return qemu_arguments(self._served().path, memory, patience, preload)
-
-    def view_image(self, source: Any = None, title: str = "") -> Any:
-        """Return a live view of a picture: of ``image()``, or of an array, or of what a function returns.
-
-        A picture is an array of uint8: (height, width, 3) of red, green, blue, (height, width) of grey, or
-        (height, width, 4) with alpha. While it is on screen ``source`` is called up to ten times a second, on
-        a thread of ours: it should only look. Two lambdas in one cell need a ``title`` each. Raises
-        StateError without a source for a device that has no ``image()``, ValueError for no picture.
-        """
-        from .views.pictures import image_view
-
-        return image_view(self, source, title)
-
     def close(self) -> None:
         """Stop serving, watching and timers, remove the socket; registers and log stay. May be repeated."""
         self.closed = True
-        _live.discard(self)
+        live.discard(self)
         try:
             if self.server is not None:
                 self.server.stop()
@@ -481,18 +341,3 @@ def _not_assigned(device: Device, name: str) -> str:
     if name.startswith("bar") or name in ("id", "irq", "capabilities"):
         return f"{name} is described in the class: write it there, and run the class again"
     return f"{name} belongs to the device and cannot be assigned to"
-
-
-def _defined_again(cls: type[Device]) -> None:
-    """Hand a class that a cell (or %autoreload) defined again to the devices made of the one before."""
-    for device in list(_live):
-        before = type(device)
-        if before is not cls and (before.__module__, before.__qualname__) == (
-            cls.__module__,
-            cls.__qualname__,
-        ):
-            try:
-                Device.swap(device, cls)
-            except StateError as error:
-                device.notice = str(error)
-                warnings.warn(device.notice, stacklevel=4)

@@ -1,0 +1,84 @@
+"""Succession: a newer device, or a newer class, takes the place of the one before, the guest attached.
+
+What is served belongs to a core (planes, log, hooks, timers) that outlives the Python object: a device of
+the same name and layout adopts it from the older one, and running a class cell again makes the devices of
+the class before instances of the new one.
+"""
+
+import warnings
+import weakref
+from typing import TYPE_CHECKING
+
+from .errors import StateError
+from .takeover import layout_changes, refuse_new_layout
+
+if TYPE_CHECKING:
+    from .device import Device
+    from .server import Server
+
+__all__ = ["become", "defined_again", "live", "succeed"]
+
+live: "weakref.WeakSet[Device]" = weakref.WeakSet()  #: whose class may be defined again in a notebook
+
+
+def succeed(device: "Device", server: "Server") -> None:
+    """Take over a server that serves an older device of this name: in place if the layout is the same.
+
+    Raises StateError when it is another and a guest is attached; otherwise the older server is stopped.
+    """
+    changes = layout_changes(server.device.blocks, device.blocks)
+    if not changes:
+        _adopt(device, server)
+        return
+    if server.state == "attached":
+        refuse_new_layout(device.name, changes)
+    server.stop()
+
+
+def _adopt(device: "Device", server: "Server") -> None:
+    older, mine = server.device, [hook for hook in device.hooks if not hook.described]
+    device.on_takeover(older)  # what it raises is raised here, and nothing has changed
+    own, device._core = device._core, older._core
+    core = device._core
+    with core.held():
+        core.take_over(device, device.blocks, type(device).irq)
+        core.timers.take(own.timers)
+        for hook in core.hooks:  # ours replace them one by one: a register is never without
+            hook.described = True
+        device._bind()
+        for hook in mine:
+            device.hooks.set_again(hook)
+    older.closed, older.server = True, None
+    live.discard(older)  # a cell's output may keep it; the class cell is not to hand it the core back
+    device.server, server.device = server, device
+    for one in (older, device):  # one maps what is not its own any more, the other what never was
+        one._forget_memory()
+
+
+def become(device: "Device", cls: "type[Device]") -> None:
+    """Make a device an instance of ``cls``: see ``Device.swap()``. Raises StateError."""
+    refuse_new_layout(device.name, layout_changes(device.blocks, cls.blocks))
+    # A class of the same name is another type to Python, but built alike.
+    try:
+        device.__class__ = cls
+    except TypeError as error:  # Python's own reasons, such as other __slots__
+        raise StateError(f"{device.name} goes on as it was: {error}") from error
+    with device._core.held():
+        device._core.take_over(device, cls.blocks, cls.irq)
+        device._bind()
+    device.notice = ""
+
+
+def defined_again(cls: "type[Device]") -> None:
+    """Hand a class that a cell (or %autoreload) defined again to the devices made of the one before."""
+    for device in list(live):
+        before = type(device)
+        if before is not cls and (before.__module__, before.__qualname__) == (
+            cls.__module__,
+            cls.__qualname__,
+        ):
+            try:
+                become(device, cls)
+            except StateError as error:
+                device.notice = str(error)
+                warnings.warn(device.notice, stacklevel=4)
