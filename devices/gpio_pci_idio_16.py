@@ -64,7 +64,11 @@ class PciIdio16(wb.Device):
         self.irq.deassert()
 
     def change_inputs(self) -> str:
-        """An input changed by itself: interrupt, if the driver enabled it; say what became of it."""
+        """An input changed by itself: interrupt, if the driver enabled it; say what became of it.
+
+        Linux 6.12's driver calls the handlers of all of IIN0..IIN15, and its interrupt thread dies unless
+        each has an edge set in sysfs.
+        """
         if not self.irq_enabled:
             return "not enabled by the driver"
         self.bar2.IRQ_STATUS.CHANGED.value = 1

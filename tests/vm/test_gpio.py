@@ -12,6 +12,13 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(240)]
 
 MODULES = ("gpio-pci-idio-16",)
 EXPORT = "cd /sys/class/gpio; [ -e IIN0 ] || echo 528 > export"
+# Linux 6.12 hands an interrupt to the handlers of all 16 inputs, and its interrupt thread dies of an input
+# without one (handle_nested_irq(0)). Nobody then serves the INTx: it stays masked, or is counted until the
+# kernel gives up after 100,000. So every input gets a handler.
+EDGES = """cd /sys/class/gpio
+for n in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
+    echo $((528+n)) > export && echo both > IIN$n/edge && cat IIN$n/edge || exit
+done"""
 # One read(2) each: the shell's own read and cat read more than once, and each read counts.
 READ = "dd if=/sys/class/gpio/IIN0/value bs=64 count=1 2>/dev/null"
 WRITE = "cd /sys/class/gpio; [ -e OUT{n} ] || echo $((512+{n})) > export; echo {value} > OUT{n}/value"
@@ -98,17 +105,34 @@ def test_a_hook_swapped_while_the_guest_reads_answers_every_read_once(card):
     assert [record.value for record in records] == [answers[record.revision] for record in records]
 
 
-def test_an_interrupt_reaches_the_driver_and_is_acknowledged(card):
+def counts(vm):
+    """How often Linux counted the card's INTx, and then how often each of the 16 inputs changed."""
+    lines = vm.run("awk '/ 0000:01:00.0/ { print $2 }' /proc/interrupts", check=True).stdout.split()
+    return int(lines[0]), [int(line) for line in lines[1:]]
+
+
+def complaints(vm):
+    """What the guest's kernel found wrong with its own driver or with the interrupt."""
+    return vm.run("dmesg | grep -e BUG: -e Comm: -e 'nobody cared'").stdout
+
+
+def test_interrupts_reach_the_driver_and_are_acknowledged(card):
     with boot(card) as vm:
-        assert vm.run(f"{EXPORT}; echo both > IIN0/edge; cat IIN0/edge", check=True).stdout == "both\n"
+        assert vm.run(EDGES, check=True).stdout == "both\n" * 16
         assert card.irq_enabled
-        count = "awk '/IO-APIC.* 0000:01:00.0$/ { print $2 }' /proc/interrupts"
-        assert vm.run(count).stdout.split() == ["0"]
-        since = card.log.total
-        assert card.change_inputs() == "delivered"
-        card.log.wait(register="CLEAR", kind="write", since=since, timeout=20)
-        assert vm.run(count).stdout.split() == ["1"]
-        assert not card.irq.asserted
+        assert counts(vm) == (0, [0] * 16)
+        for n in range(3):
+            since = card.log.total
+            said = card.change_inputs()
+            assert said == "delivered" or n, said  # later QEMU's unmask may be on its way yet, and deliver it
+            card.log.wait(register="CLEAR", kind="write", since=since, timeout=20)
+            assert not card.irq.asserted
+            assert complaints(vm) == ""
+        interrupts, changes = counts(vm)
+        assert changes == [3] * 16
+        # QEMU takes the handler's read of IRQ_STATUS for its end and unmasks; the line is up yet, so there is
+        # a second eventfd, and a spurious interrupt each time that QEMU sees it only after the CLEAR.
+        assert 3 <= interrupts <= 6
 
 
 def test_a_card_in_a_vm_is_refused_to_a_second_one_and_reset_with_the_machine(card):
