@@ -1,5 +1,9 @@
-"""A cell that computes does not slow registers that C or native hooks answer: the promise of the design."""
+"""A cell that computes does not slow registers that C or native hooks answer: the promise of the design.
 
+Nor does it shut out hooks in Python where all share one core.
+"""
+
+import contextlib
 import os
 import select
 import statistics
@@ -11,11 +15,11 @@ import pytest
 
 import workbench as wb
 
-ROUNDS = 5  # of a second each, idle and busy in turn: the cell computes for 5 s in all
-SECONDS = 1.0
+ROUNDS = 7  # of half a second each, in turn
+SECONDS = 0.5
 
-#: The software guest in a process of its own: for each line it gets, reads a register for a
-#: second and answers with the 50th and 99th percentile in ns.
+#: The software guest in a process of its own: for each line it gets, reads a register for so long
+#: and answers how often, and with the 50th and 99th percentile in ns.
 GUEST = f"""
 import os, sys, time, workbench as wb
 os.sched_setaffinity(0, {{int(sys.argv[2])}})
@@ -29,7 +33,7 @@ for line in sys.stdin:
         guest.bar0.read32(int(line))
         times.append(time.perf_counter_ns() - start)
     times.sort()
-    print(times[len(times) // 2], times[len(times) * 99 // 100], flush=True)
+    print(len(times), times[len(times) // 2], times[len(times) * 99 // 100], flush=True)
 """
 
 
@@ -52,16 +56,17 @@ class Card(wb.Device):
     )
 
 
-@pytest.fixture
-def guest():
+@contextlib.contextmanager
+def attached(core):
+    """Serve a card; the cell's thread is on the first core, the guest and the serving thread on ``core``."""
+    cores = os.sched_getaffinity(0)
     with Card() as card:
         path = card.serve().path
         threads = {thread.name: thread.native_id for thread in threading.enumerate()}
-        cores = os.sched_getaffinity(0)
-        os.sched_setaffinity(threads["workbench Card"], {max(cores)})  # beside the guest
-        os.sched_setaffinity(0, {min(cores)})  # the cell
+        os.sched_setaffinity(threads["workbench Card"], {core})
+        os.sched_setaffinity(0, {min(cores)})
         process = subprocess.Popen(
-            [sys.executable, "-c", GUEST, path, str(max(cores))], stdin=-1, stdout=-1, text=True
+            [sys.executable, "-c", GUEST, path, str(core)], stdin=-1, stdout=-1, text=True
         )
         try:
             assert process.stdout.readline() == "ready\n"
@@ -72,7 +77,7 @@ def guest():
 
 
 def measure(guest, offset, busy):
-    """Return p50 and p99 in ns of reads at ``offset``, while this thread waits or computes."""
+    """Return how many reads at ``offset``, p50 and p99 in ns, while this thread waits or computes."""
     guest.stdin.write(f"{offset}\n")
     guest.stdin.flush()
     while busy and not select.select([guest.stdout], [], [], 0)[0]:
@@ -86,17 +91,28 @@ def measure(guest, offset, busy):
 @pytest.mark.skipif(
     len(os.sched_getaffinity(0)) < 2, reason="with one core a busy cell shares it with the guest"
 )
-def test_a_busy_cell_does_not_slow_a_register_without_hook_nor_one_with_a_native_hook(guest, capsys):
-    figures = {}
-    for name, offset in (("plain", 0), ("hooked", 4), ("native", 8)):
-        rounds = [(measure(guest, offset, False), measure(guest, offset, True)) for _ in range(ROUNDS)]
-        figures[name] = [statistics.median(r[busy][p] for r in rounds) for busy in (0, 1) for p in (0, 1)]
+def test_a_busy_cell_does_not_slow_a_register_without_hook_nor_one_with_a_native_hook(capsys):
+    ratios, said = {}, []
+    with attached(max(os.sched_getaffinity(0))) as guest:
+        for name, offset in (("plain", 0), ("hooked", 4), ("native", 8)):
+            rounds = [(measure(guest, offset, False), measure(guest, offset, True)) for _ in range(ROUNDS)]
+            ratios[name] = statistics.median(busy[2] / idle[2] for idle, busy in rounds)
+            figures = [statistics.median(r[busy][p] for r in rounds) / 1e3 for p in (1, 2) for busy in (0, 1)]
+            said.append("p50 {:.0f} µs idle, {:.0f} busy; p99 {:.0f} idle, {:.0f} busy".format(*figures))
     with capsys.disabled():
-        print()
-        for name, values in figures.items():
-            idle50, idle99, busy50, busy99 = (value / 1e3 for value in values)
-            print(f"  {name}: p50 {idle50:.0f} µs idle, {busy50:.0f} busy;", end=" ")
-            print(f"p99 {idle99:.0f} idle, {busy99:.0f} busy, ratio {busy99 / idle99:.2f}")
-    for name in ("plain", "native"):
-        _, idle99, _, busy99 = figures[name]
-        assert busy99 < 2 * idle99, name
+        for (name, ratio), figures in zip(ratios.items(), said, strict=True):
+            print(f"\n  {name}: {figures}, ratio {ratio:.2f}", end="")
+    assert ratios["plain"] <= 1.2
+    assert ratios["native"] <= 1.2
+
+
+@pytest.mark.slow
+@pytest.mark.alone
+def test_on_one_core_with_a_busy_cell_a_python_hook_answers_nearly_as_often_as_a_native_one(capsys):
+    """How often both do is for the kernel to say. A thread that spins for the interpreter gets 0.02."""
+    with attached(min(os.sched_getaffinity(0))) as guest:
+        rounds = [(measure(guest, 4, True)[0], measure(guest, 8, True)[0]) for _ in range(ROUNDS)]
+    ratio = statistics.median(hooked / native for hooked, native in rounds)
+    with capsys.disabled():
+        print(f"\n  on one core: ratio {ratio:.2f} of {rounds}", end="")
+    assert ratio > 0.5

@@ -109,6 +109,23 @@ def test_a_hook_that_touches_hooked_registers_of_its_own_device_nests(card, gues
     assert not card.hooks.running_here
 
 
+def test_what_runs_is_named_rightly_after_another_hook_of_the_same_slot_ran_inside_it(card, guest):
+    """As when a hook waits for the guest, which then touches another register."""
+    card.bar0.OTHER.on_read(lambda device: 2)
+    inside = ffi.new("wb_access *", {"origin": lib.WB_GUEST, "offset": FAR, "size": 4})
+
+    @card.bar0.A.on_read
+    def outer(device):
+        if device.seen:  # this one went the short way
+            device._core.hooks.run(inside)
+        device.seen.append((inside.flags & lib.WB_HOOK_RAN, device.hooks.stalls.now[0]))
+
+    for _ in range(3):
+        guest.bar0.read32(0)
+    assert card.seen == [(ran, "bar0.A.on_read") for ran in (0, lib.WB_HOOK_RAN, lib.WB_HOOK_RAN)]
+    assert [guest.bar0.read32(place) for place in (FAR, FAR, 0)] == [2, 2, 0x11223344]
+
+
 def test_a_swap_and_an_unhook_hold_for_the_very_next_access(card, guest):
     for revision in range(1, 20):
         card.bar0.A.on_read(lambda device, revision=revision: revision)

@@ -32,7 +32,9 @@ from .trace import WireTrace
 
 __all__ = ["Server"]
 
-SWITCH_INTERVAL = 5e-6  #: seconds; a hook then waits about 30 µs for a busy cell instead of 5 ms
+#: Seconds; a hook then waits about 50 µs for a busy cell instead of 5 ms. Below some 10 µs a waiting thread
+#: sets a timer that is over before it sleeps: it spins, and a cell on the same core hardly runs to let go.
+SWITCH_INTERVAL = 2e-5
 JOIN_SECONDS = 5.0
 TRACE_BYTES = 4096  # kept of one message: more is only data
 

@@ -57,7 +57,10 @@ class ShortWay:
         self.now.generation += 1
 
     def open(self, generation: int, device: Any, hook: Hook, access: Any) -> None:
-        """Let such an access go the short way, if it may, while ``generation`` is that of now."""
+        """Let such an access go the short way, if it may, while ``generation`` is that of now.
+
+        Not in the place of the hook that runs now: ``running`` names it.
+        """
         size = hook.register.size
         if (
             hook.native
@@ -69,6 +72,8 @@ class ShortWay:
         touch = Touch(hook.register, hook.index, bool(access.write), hook.offset, size, most)
         kept = (hook, hook.function, device, touch if hook.takes == 2 else None, hook.counts)
         index = number % lib.WB_SLOTS
+        if index + 1 == self.now.running:
+            return
         slot = self.now.slots[index]
         slot.generation = 0  # another thread may look at it any time
         self._kept[index] = kept

@@ -22,7 +22,7 @@ def main() -> int:
     asked = parser.parse_args()
     print(bench_table.machine(), flush=True)
     results = []
-    with bench_kit.keep:
+    with bench_kit.keep, bench_kit.foremost():
         for result in bench_table.run(asked.rows, asked.peer, asked.effort, max(5, asked.rounds)):
             print(result, flush=True)
             results.append(result)

@@ -1,6 +1,7 @@
 """The benchmark runs: its programs compile, a row is measured and judged, one that cannot be says why."""
 
 from io import BytesIO
+from pathlib import Path
 
 import bench_kit
 import bench_table
@@ -71,6 +72,14 @@ def test_a_missing_compiler_is_a_reason(monkeypatch):
     monkeypatch.setattr(bench_kit, "COMPILER", "")
     with pytest.raises(Absent, match="compiler"):
         bench_kit.compiled("never.c")
+
+
+def test_a_run_that_goes_before_other_sessions_leaves_its_own_as_it_was():
+    group = Path("/proc/self/autogroup")
+    before = group.read_text() if group.exists() else ""
+    with bench_kit.foremost():
+        pass
+    assert (group.read_text() if group.exists() else "") == before
 
 
 def test_every_row_has_a_name_of_its_own():

@@ -1,11 +1,14 @@
 """Registers with a hook in Python: beside the peer's C callback, and while a cell computes.
 
-Client and serving thread share a core; the cell's thread runs wherever the kernel puts it.
+Client and serving thread share a core. The cell's thread is on that core, too, or on another, or wherever
+the kernel puts it; a row shows all three, and its bar judges the worst. The floor is what the kernel's
+scheduler leaves on the shared core: a native hook answers, a program in C computes, and there is no Python.
 """
 
 import json
+import statistics
 
-from bench_kit import Bench, Client, Served
+from bench_kit import Bench, Client, Program, Served, compiled
 from bench_table import Figure, row
 
 CARD = """
@@ -19,6 +22,7 @@ class Card(wb.Device):
         HOOKED = wb.Register(4)
         TOLD = wb.Register(8)
         BUSY = wb.Register(12)
+        NATIVE = wb.Register(16)
 
     @bar0.HOOKED.on_read
     def hooked(self):
@@ -32,10 +36,14 @@ class Card(wb.Device):
     def busy(self, access):
         self.bar0.PLAIN.value = access.size
 
+    native = bar0.NATIVE.on_read.native(
+        "int hook(const wb_native *wb, wb_touch *access) { access->value = 1; return 0; }"
+    )
+
 device = Card()
 device.serve(path)
 """
-#: The main thread may use every core, as a kernel's does; the serving thread stays.
+#: Where the main thread runs, which is the cell; the serving thread stays where it is.
 SPREAD = "os.sched_setaffinity(0, {cores})"
 #: A loop in pure Python, for so many seconds.
 LOOP = """
@@ -45,7 +53,7 @@ while time.monotonic() < until:
     for _ in range(10_000):
         pass
 """
-PLAIN, HOOKED, TOLD, BUSY = 0, 4, 8, 12
+PLAIN, HOOKED, TOLD, BUSY, NATIVE = 0, 4, 8, 12, 16
 
 
 def beside_peer(bench: Bench, order: str) -> Figure:
@@ -68,53 +76,70 @@ def hook_write(bench: Bench) -> Figure:
     return beside_peer(bench, f"write 0 {TOLD} 4 {{}}")
 
 
-def busy(bench: Bench, server: Served, client: Client, offset: int) -> list[float]:
-    """Return how many reads, their 50th and 99th percentile in ns, of a second in which a cell computes."""
-    seconds = max(0.2, bench.effort)
-    server.start(LOOP.format(seconds=seconds + 0.3))
-    figures = client.figures(f"until 0 {offset} 4 {seconds}")
+def seconds(bench: Bench) -> float:
+    """Return how long one measurement takes."""
+    return max(0.2, bench.effort / 2)
+
+
+def busy(bench: Bench, server: Served, client: Client, offset: int, cores: list[int]) -> list[float]:
+    """Return reads a second, their 50th and 99th percentile in ns, while a cell computes on the cores."""
+    server.run(SPREAD.format(cores=json.dumps(cores)))
+    server.start(LOOP.format(seconds=seconds(bench) + 0.2))
+    count, *spread = client.figures(f"until 0 {offset} 4 {seconds(bench)}")
     server.finish()
-    return [figures[0] / seconds, *figures[1:]]
+    return [count / seconds(bench), *spread]
 
 
-def served(bench: Bench) -> tuple[Served, Client]:
-    server, client = bench.ours(CARD)
-    server.run(SPREAD.format(cores=json.dumps(bench.cores)))
-    return server, client
+def burning(bench: Bench, burner: Program, client: Client) -> list[float]:
+    """Return the same of a native hook while a C program computes on the shared core."""
+    burner.tell(str(seconds(bench) + 0.2))
+    count, *spread = client.figures(f"until 0 {NATIVE} 4 {seconds(bench)}")
+    burner.hear()
+    return [count / seconds(bench), *spread]
 
 
 @row("kernel busy, no hook: 99th percentile / idle", at_most=1.2)
 def busy_plain(bench: Bench) -> Figure:
-    server, client = served(bench)
-    seconds = max(0.2, bench.effort)
+    server, client = bench.ours(CARD)
     one, other = bench.compare(
-        lambda: busy(bench, server, client, PLAIN)[2],
-        lambda: client.figures(f"until 0 {PLAIN} 4 {seconds}")[2],
+        lambda: busy(bench, server, client, PLAIN, bench.cores[:1])[2],
+        lambda: client.figures(f"until 0 {PLAIN} 4 {seconds(bench)}")[2],
     )
-    return Figure(one / other, f"{one / 1000:.1f} and {other / 1000:.1f} µs")
+    return Figure(one / other, f"{one / 1000:.1f} and {other / 1000:.1f} µs, the cell has a core of its own")
 
 
-def busy_hook(bench: Bench, offset: int, which: int) -> tuple[float, str]:
-    server, client = served(bench)
-    rounds = [busy(bench, server, client, offset) for _ in range(bench.rounds)]
-    rate, half, most = (sorted(figures)[len(figures) // 2] for figures in zip(*rounds, strict=True))
-    said = f"{rate:.0f} a second, median {half / 1000:.0f} µs, 99th percentile {most / 1000:.0f} µs"
-    return (rate, half, most)[which], said
+def busy_hook(bench: Bench, offset: int) -> tuple[float, float, str]:
+    """Return the lowest rate a second, the longest 99th percentile in ns, and all of it in words."""
+    server, client = bench.ours(CARD)
+    burner = bench.keep(Program([compiled("burn.c")], {bench.core}))
+    places = {"shared core": [bench.core], "own core": bench.cores[:1], "any core": bench.cores}
+    found: dict[str, list[list[float]]] = {name: [] for name in ["floor on the shared core", *places]}
+    for _ in range(bench.rounds):
+        found["floor on the shared core"].append(burning(bench, burner, client))
+        for name, cores in places.items():
+            found[name].append(busy(bench, server, client, offset, cores))
+    medians = {
+        name: [statistics.median(column) for column in zip(*of, strict=True)] for name, of in found.items()
+    }
+    said = "; ".join(f"{name} {rate:.0f} a second, {half / 1000:.0f} and {most / 1000:.0f} µs"
+                     for name, (rate, half, most) in medians.items())  # fmt: skip
+    rates, _, most = zip(*(medians[name] for name in places), strict=True)
+    return min(rates), max(most), said
 
 
 @row("kernel busy, Python hook: 99th percentile, ms", at_most=1)
 def busy_hook_p99(bench: Bench) -> Figure:
-    value, said = busy_hook(bench, HOOKED, 2)
-    return Figure(value / 1e6, said, "ms")
+    _, most, said = busy_hook(bench, HOOKED)
+    return Figure(most / 1e6, said, "ms")
 
 
 @row("kernel busy, Python hook: thousands of accesses a second", at_least=10)
 def busy_hook_rate(bench: Bench) -> Figure:
-    value, said = busy_hook(bench, HOOKED, 0)
-    return Figure(value / 1000, said, "")
+    rate, _, said = busy_hook(bench, HOOKED)
+    return Figure(rate / 1000, said, "")
 
 
 @row("kernel busy, Python hook that pokes a register: thousands of accesses a second")
 def busy_poke_rate(bench: Bench) -> Figure:
-    value, said = busy_hook(bench, BUSY, 0)
-    return Figure(value / 1000, said, "")
+    rate, _, said = busy_hook(bench, BUSY)
+    return Figure(rate / 1000, said, "")
