@@ -137,7 +137,7 @@ ALLOWED: dict[str, set[str]] = {
         "runtime",
         "errors",
     },
-    "vm": {"errors", "preload"},
+    "vm": {"errors", "preload", "wholefile"},
     "terminal": {"device", "log"},
     "devicefile": {"device", "errors"},
     "leftovers": {"runtime"},

@@ -36,6 +36,17 @@ def test_a_kernel_given_by_its_path_boots_and_is_that_one(tmp_path: Path) -> Non
         assert words[words.index(b"-kernel") + 1] == os.fsencode(own)
 
 
+def test_the_kits_kernel_is_not_unpacked_in_the_guest() -> None:
+    """The host has done that; it is the same kernel."""
+    _, guest = kit.fetch()
+    with VM(accel="tcg") as vm:
+        assert vm.run("uname -rv", check=True).stdout.startswith(f"{guest.version} #1 SMP")
+        assert vm.pid is not None
+        words = Path(f"/proc/{vm.pid}/cmdline").read_bytes().split(b"\0")
+        with open(os.fsdecode(words[words.index(b"-kernel") + 1]), "rb") as kernel:
+            assert kernel.read(4) == b"\x7fELF"
+
+
 def test_a_kernel_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(VmError, match=r"QEMU ended(.|\n)*no-such-kernel"):
         VM(kernel=tmp_path / "no-such-kernel", accel="tcg").start()

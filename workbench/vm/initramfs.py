@@ -1,7 +1,8 @@
 """The guest's whole file system: busybox, the kernel modules asked for, and the command agent.
 
-Written in pure Python as a gzipped cpio archive ("newc", Linux: early-userspace/buffer-format), so neither
-root nor cpio is needed. Modules come unpacked, with all they depend on.
+Written in pure Python as a cpio archive ("newc", Linux: early-userspace/buffer-format), so neither root nor
+cpio is needed. Nothing is compressed: it only goes from memory to memory, and TCG unpacks slowly. Modules
+come with all they depend on.
 """
 
 import difflib
@@ -134,4 +135,4 @@ def build(guest: Guest, modules: Iterable[str] = (), files: Mapping[str, bytes] 
     tree |= {f"{base}/{name}.ko": (0o644, content) for name, (content, _) in loaded.items()}
     tree |= {path.strip("/"): (0o755, data) for path, data in (files or {}).items()}
     devices = {"dev/console": (5, 1), "dev/null": (1, 3)}
-    return gzip.compress(cpio(tree, devices), compresslevel=1, mtime=0)
+    return cpio(tree, devices)

@@ -11,6 +11,7 @@ from . import initramfs, kit
 from .command import qemu_command
 from .process import Process
 from .progress import Telling
+from .vmlinux import unpacked
 
 __all__ = ["Ready", "Recipe"]
 
@@ -52,9 +53,11 @@ class Recipe:
     def start(self, ready: Ready, accel: str, devices: Sequence[str]) -> Process:
         """Start QEMU with the arguments ``devices``. Raises OSError when it cannot start."""
         qemu, guest, initrd = ready
+        own = self.kernel is not None or accel == "kvm"  # which unpacks it in no time
+        kernel = guest.vmlinuz if own else unpacked(guest.vmlinuz)
         self.progress(f"starting QEMU {qemu.version} ({accel})", None)
         command = partial(
-            qemu_command, qemu, accel, self.memory, guest.vmlinuz,
+            qemu_command, qemu, accel, self.memory, kernel,
             devices=devices, trace=self.trace, append=self.append, extra=self.extra,
         )  # fmt: skip
         return Process(command, initrd)
