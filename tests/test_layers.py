@@ -117,7 +117,22 @@ ALLOWED: dict[str, set[str]] = {
     "trace": {"engine", "wire"},
     "listener": {"errors", "runtime"},
     "poller": {"engine", "errors"},
-    "server": {"device", "poller", "session", "trace", "listener", "runtime", "engine", "errors"},
+    "gate": {"engine", "errors"},
+    "complaints": set(),
+    "server": {
+        *(
+            "complaints",
+            "device",
+            "engine",
+            "errors",
+            "gate",
+            "listener",
+            "poller",
+            "runtime",
+            "session",
+            "trace",
+        ),
+    },
     "client": {"protocol", "errors"},
     "views": {
         "columns",

@@ -17,13 +17,14 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from operator import index
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from .complaints import Complaints
 from .device import Device
 from .engine import ffi, lib
 from .errors import StateError
+from .gate import Gated
 from .listener import Listener, peer_name
 from .poller import Poller, check_poll_us
 from .runtime import SwitchInterval
@@ -38,17 +39,10 @@ SWITCH_INTERVAL = 2e-5
 JOIN_SECONDS = 5.0
 TRACE_BYTES = 4096  # kept of one message: more is only data
 
-MOST_TOLD, LONGEST_TOLD = 20, 200  # reasons, letters: a client may send what it likes
-#: Why a conversation that we ended was ended, by what wb_serve() returns.
-ENDS = {
-    -errno.EPROTO: "broke the protocol and was cut off: the log's last 'error' record says by which message",
-    -errno.EMFILE: "was cut off: no file descriptors are left here to take those it sent (ulimit -n)",
-}
-
 _running: dict[str, "Server"] = {}  # by device name, as long as the thread is there
 
 
-class Server:
+class Server(Gated):
     """Serves one device. Made by ``dev.serve()``; a context manager that stops at the end.
 
     ``path`` is the socket (default: in a private directory, named after the device). ``trace=True``
@@ -97,7 +91,7 @@ class Server:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._stopping = False
-        self._told: set[str] = set()  # reasons why clients were cut off
+        self._complaints = Complaints(self)
         self._session: Session | None = None
         self._connection: socket.socket | None = None
 
@@ -210,46 +204,6 @@ class Server:
 
     # -- control --
 
-    def pause(self) -> None:
-        """Let the guest wait at its next register access. Its vCPU stands still meanwhile.
-
-        QEMU gives up on a device after 5 s (``x-msg-timeout``); machines of ``wb.VM`` wait for a day.
-        """
-        self._gate(True)
-
-    def resume(self) -> None:
-        """Let the guest go on."""
-        self._gate(False)
-
-    def step(self, accesses: int = 1) -> None:
-        """Let so many accesses pass while paused. Raises StateError when the server is not paused."""
-        if not self.paused:
-            raise StateError(f"{self.device.name} is {self.state}: pause() it before step()")
-        if not 0 < index(accesses) < 1 << 32:
-            raise ValueError(f"step() lets 1 access or more pass, not {accesses}")
-        lib.wb_gate_step(self.device._core.handle, accesses)
-
-    @property
-    def waiting(self) -> bool:
-        """Whether an access of the guest waits at the gate now."""
-        return bool(lib.wb_gate_waiting(self.device._core.handle))
-
-    def _gate(self, closed: bool) -> None:
-        with self._lock:
-            lib.wb_gate_pause(self.device._core.handle, int(closed))
-            self.paused = closed
-            self._changed.notify_all()
-
-    @contextlib.contextmanager
-    def gate_closed(self) -> Iterator[None]:
-        """Let the guest's next access wait while the block runs, whoever pauses or steps meanwhile."""
-        handle = self.device._core.handle
-        lib.wb_gate_hold(handle, 0)
-        try:
-            yield
-        finally:
-            lib.wb_gate_release(handle)
-
     def expect(
         self,
         path: str | os.PathLike[str] | None,
@@ -331,7 +285,8 @@ class Server:
     def _run(self) -> None:
         lib.wb_thread_hurry()
         try:
-            while (connection := self._listener.accept(self._short, self._stranger)) is not None:
+            told = self._complaints
+            while (connection := self._listener.accept(told.short, told.stranger)) is not None:
                 self._serve(connection)
                 if self._stopping:
                     break
@@ -350,7 +305,7 @@ class Server:
                 stopping = self._stopping
             if not stopping:
                 serve = lib.wb_serve if self.poller is None else self.poller.serve
-                self._warn(ENDS.get(serve(self.device._core.handle, connection.fileno()), ""))
+                self._complaints.ended(serve(self.device._core.handle, connection.fileno()))
                 session.migration.end()
             with self._lock:
                 self._connection = None
@@ -362,19 +317,6 @@ class Server:
                 self.device._core.reset(lib.WB_RESET_DETACH)
         if not self._stopping:
             self._set("listening")
-
-    def _short(self, error: OSError) -> None:
-        self._warn("cannot be served yet: %s; it waits until there is room", error.strerror)
-
-    def _stranger(self, who: str) -> None:
-        self._warn("(%s) was sent away: serve(users=[...]) names those who may connect", who)
-
-    def _warn(self, what: str, *words: object) -> None:
-        """Tell of a client, once for each reason: one that comes again and again is not to fill the page."""
-        reason = (what % words)[:LONGEST_TOLD]
-        if reason and reason not in self._told and len(self._told) < MOST_TOLD:
-            self._told.add(reason)
-            self.device.logger.warning("%s: %s %s", self.device.name, self.client or "a client", reason)
 
     def _end(self, phase: str) -> None:
         with self._lock:
@@ -401,7 +343,7 @@ class Server:
             reply = self._session.answer(message.command, payload)
         except Refused as refused:
             if refused.close:
-                self._warn("was refused: %s", refused)
+                self._complaints.tell("was refused: %s", refused)
             return -refused.code if refused.close else refused.code
         if len(reply) > message.reply_room:
             return errno.E2BIG
