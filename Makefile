@@ -10,7 +10,12 @@ TEST_ARGS ?=
 FUZZ_SECONDS ?= 300
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
-BESIDE := -n 2 --dist loadfile
+# By file, in the order of collection: by the number of tests, as xdist would, the long files that have few come last.
+BESIDE := -n 2 --dist loadfile --no-loadscope-reorder
+# What drives a browser is in one directory, which takes seconds to import, in each stage and worker anew.
+ELSEWHERE := --ignore=tests/browser
+# Set in many container images; but then each stage compiles every test file anew, and each kernel the package.
+export PYTHONDONTWRITEBYTECODE :=
 BOOTSTRAP := workbench/vm/bootstrap.py
 STAMP := $(VENV)/setup.stamp
 BUILT_FROM := pyproject.toml $(BOOTSTRAP) workbench/vm/debs.py workbench/engine/build.py \
@@ -35,13 +40,13 @@ define run
 endef
 
 test: setup
-	$(call run,not slow and not vm and not browser and not alone,$(BESIDE))
+	$(call run,not slow and not vm and not alone,$(BESIDE) $(ELSEWHERE))
 	-$(BIN)/python tests/native/clang.py
-	$(call run,slow and not vm and not browser and not alone,$(BESIDE))
+	$(call run,slow and not vm and not alone,$(BESIDE) $(ELSEWHERE))
 	-$(BIN)/workbench fetch
-	$(call run,vm and not browser and not alone,$(BESIDE))
+	$(call run,vm and not alone,$(BESIDE) $(ELSEWHERE))
 	-$(BIN)/python tests/browser/chromium.py
-	$(call run,browser and not alone,$(BESIDE))
+	$(call run,not alone,$(BESIDE) tests/browser)
 	$(call run,alone)
 
 fuzz: setup
