@@ -15,6 +15,9 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 EXTRAS = "lab,vm,data,test"
+# From 4.25 on, jsonschema compiles 38 grammars whenever it is imported (rfc3987-syntax): more than a second
+# of JupyterLab's start and of each process that reads notebooks. What checks an IRI is not needed here.
+CONSTRAINTS = "jsonschema<4.25\n"
 VERSION = "{}.{}".format(*sys.version_info)
 
 
@@ -90,7 +93,10 @@ def main(argv: Sequence[str]) -> None:
     make_venv(venv)
     env = compile_flags(venv)
     say(f"installing the checkout with [{EXTRAS}] into {venv}; the first time this takes minutes")
-    run([venv / "bin/python", "-m", "pip", "install", "--progress-bar", "on", "-e", f".[{EXTRAS}]"], env)
+    limits = venv / "constraints.txt"
+    limits.write_text(CONSTRAINTS)
+    pip = [venv / "bin/python", "-m", "pip", "install", "--progress-bar", "on"]
+    run([*pip, "-c", limits, "-e", f".[{EXTRAS}]"], env)
 
 
 if __name__ == "__main__":
