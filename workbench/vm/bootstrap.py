@@ -95,7 +95,7 @@ def main(argv: Sequence[str]) -> None:
     say(f"installing the checkout with [{EXTRAS}] into {venv}; the first time this takes minutes")
     limits = venv / "constraints.txt"
     limits.write_text(CONSTRAINTS)
-    pip = [venv / "bin/python", "-m", "pip", "install", "--progress-bar", "on"]
+    pip: list[str | Path] = [venv / "bin/python", "-m", "pip", "install", "--progress-bar", "on"]
     run([*pip, "-c", limits, "-e", f".[{EXTRAS}]"], env)
 
 
