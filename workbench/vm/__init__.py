@@ -2,5 +2,6 @@
 
 from .doctor import Report, doctor
 from .machine import VM, CommandTimeout
+from .trouble import GuestKernelWarning
 
-__all__ = ["VM", "CommandTimeout", "Report", "doctor"]
+__all__ = ["VM", "CommandTimeout", "GuestKernelWarning", "Report", "doctor"]

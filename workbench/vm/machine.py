@@ -31,6 +31,7 @@ from .process import Process
 from .progress import Progress, telling
 from .recipe import Ready, Recipe
 from .slots import Slots
+from .trouble import Trouble
 from .wishes import check_wishes, words_of
 
 #: Seconds to wait for the agent after it should have killed a command.
@@ -100,6 +101,7 @@ class VM:
         self._lock = threading.RLock()
         self._process: Process | None = None
         self._used: str | None = None
+        self._trouble: Trouble | None = None
 
     @property
     def devices(self) -> tuple[Servable, ...]:
@@ -154,6 +156,7 @@ class VM:
     def _boot(self, ready: Ready, accel: str) -> Self:
         self._slots.preload = ready.qemu.preload
         self._process, self._used = self._recipe.start(ready, accel, self._slots.arguments()), accel
+        self._trouble = Trouble(self._process.console.log)
         _started.add(self)
         self._wait_boot(self._process, "boot", 0)
         return self
@@ -204,7 +207,8 @@ class VM:
 
         ``timeout`` is in seconds, rounded up; the command is then killed and `CommandTimeout` raised.
         ``check`` raises `subprocess.CalledProcessError` if the status is not 0. Raises `VmError` if QEMU
-        ended or the guest hangs, `StateError` if there is no VM.
+        ended or the guest hangs, `StateError` if there is no VM. Warns (`GuestKernelWarning`) when the
+        guest's kernel has crashed or complained since the last command: `kernel_faults`.
         """
         with self._lock:
             process = self._need()
@@ -219,6 +223,8 @@ class VM:
                     f"the guest does not answer; it was running {command!r}. "
                     f"End of its console:\n{self._tail()}"
                 ) from None
+        if self._trouble is not None:
+            self._trouble.warn(2)
         status, out, err, took = said
         if status == 128 + signal.SIGKILL and took >= timeout:
             end = (out + err)[-500:].decode(errors="replace")
@@ -364,6 +370,11 @@ class VM:
         """What the guest has printed on its serial console so far, the last 4 MB; ``vm.console()``: live."""
         text = self._process.console.log.text() if self._process is not None else ""
         return ConsoleText(text, self)
+
+    @property
+    def kernel_faults(self) -> tuple[str, ...]:
+        """The console's lines that tell of a crash of the guest's kernel, or of one it fears."""
+        return () if self._trouble is None else self._trouble.lines
 
     @property
     def qemu_output(self) -> str:
