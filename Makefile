@@ -42,6 +42,7 @@ endef
 test: setup
 	$(call run,not slow and not vm and not alone,$(BESIDE) $(ELSEWHERE))
 	-$(BIN)/python tests/native/clang.py
+	-$(BIN)/python tests/programs.py
 	$(call run,slow and not vm and not alone,$(BESIDE) $(ELSEWHERE))
 	-$(BIN)/workbench fetch
 	$(call run,vm and not alone,$(BESIDE) $(ELSEWHERE))

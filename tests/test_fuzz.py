@@ -6,7 +6,8 @@ from pathlib import Path
 
 import fuzz_session
 import pytest
-from test_native import COMPILER
+
+from workbench.compiler import find_compiler
 
 NATIVE = Path(__file__).resolve().parent / "native"
 sys.path.insert(0, str(NATIVE))
@@ -19,14 +20,13 @@ SECONDS = 4
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
 @pytest.mark.parametrize("target", fuzz.TARGETS)
 def test_what_fuzzers_found_stays_mended(target: str, tmp_path: Path) -> None:
     """Every input of the corpus under ASan and UBSan, leaks and descriptors counted; no fuzzer needed."""
     corpus, binary = sorted((NATIVE / "corpus" / target).glob("*")), tmp_path / target
     flags = [*fuzz.FLAGS, "-fsanitize=address,undefined", str(NATIVE / "fuzz_main.c")]
     built = subprocess.run(
-        [COMPILER, *flags, *fuzz.sources(target), "-o", str(binary)], capture_output=True, text=True
+        [*find_compiler(), *flags, *fuzz.sources(target), "-o", str(binary)], capture_output=True, text=True
     )
     assert built.returncode == 0, built.stderr
     ran = subprocess.run([binary, *corpus], capture_output=True, text=True, timeout=200)

@@ -1,6 +1,5 @@
 """Compiles the engine into plain C programs and runs them under the sanitizers."""
 
-import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -8,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from workbench.compiler import find_compiler
+
 ROOT = Path(__file__).resolve().parent.parent
 WARNINGS = ["-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"]
-COMPILER = shutil.which("gcc") or shutil.which("cc")
 
 
 SANITIZERS = ("address,undefined", "thread")
@@ -20,7 +20,7 @@ def build(words: Sequence[str | Path], sanitizer: str, where: Path) -> None:
     """Run the compiler in a directory; fail with what it says."""
     flags = ["-std=gnu11", "-g", "-O1", "-pthread", *WARNINGS, f"-I{ROOT / 'workbench/engine'}"]
     sanitize = [f"-fsanitize={sanitizer}", "-fno-sanitize-recover=all"]
-    command = [str(COMPILER), *flags, *sanitize, *map(str, words)]
+    command = [*find_compiler(), *flags, *sanitize, *map(str, words)]
     done = subprocess.run(command, cwd=where, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -39,7 +39,6 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Pat
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
 @pytest.mark.parametrize(
     "program", ["basic", "clock", "hooks", "mapped", "memory", "polled", "state", "storm", "threads"]

@@ -16,7 +16,7 @@ from pathlib import Path
 from .cells import Place
 from .errors import CompileError, Problem, StateError
 
-__all__ = ["HEADERS", "compile_c"]
+__all__ = ["HEADERS", "compile_c", "find_compiler"]
 
 HEADERS = Path(__file__).parent / "engine"
 SECONDS = 60  #: that a compiler may take
@@ -59,7 +59,8 @@ def _no_text(source: str) -> str:
     return ""
 
 
-def _compiler() -> list[str]:
+def find_compiler() -> list[str]:
+    """Return how to call the C compiler: CC, cc, gcc or clang. Raises StateError when there is none."""
     for name in (os.environ.get("CC", ""), "cc", "gcc", "clang"):
         try:
             words = shlex.split(name)
@@ -75,7 +76,7 @@ def _compiler() -> list[str]:
 
 def _run(source: str, place: Place, library: Path) -> Path:
     text = f'{BEFORE}#line {place.line} "{_quoted(place.name)}"\n{source}\n'
-    command = [*_compiler(), f"-I{HEADERS}", *FLAGS, "-o", str(library)]
+    command = [*find_compiler(), f"-I{HEADERS}", *FLAGS, "-o", str(library)]
     environment = {**os.environ, "LC_ALL": "C"}
     try:
         done = subprocess.run(

@@ -6,14 +6,11 @@ from pathlib import Path
 import bench_kit
 import bench_table
 import pytest
-from bench_kit import Absent, Bench
+from bench_kit import Bench
 from bench_table import Figure, Result, Row
 from matplotlib.figure import Figure as Canvas
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not bench_kit.COMPILER, reason="needs a C compiler"),
-]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -66,12 +63,6 @@ def test_the_table_is_drawn(tmp_path):
     row = Row("name", "what", lambda bench: Figure(0), at_most=2)
     bench_table.draw([Result(row, Figure(1.5)), Result(row, None, "why")], tmp_path / "new" / "table.png")
     assert (tmp_path / "new" / "table.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_a_missing_compiler_is_a_reason(monkeypatch):
-    monkeypatch.setattr(bench_kit, "COMPILER", "")
-    with pytest.raises(Absent, match="compiler"):
-        bench_kit.compiled("never.c")
 
 
 def test_a_run_that_goes_before_other_sessions_leaves_its_own_as_it_was():

@@ -5,7 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_native import COMPILER, ROOT, WARNINGS
+from test_native import ROOT, WARNINGS
+
+from workbench.compiler import find_compiler
 
 HERE = Path(__file__).resolve().parent
 ENGINE = ROOT / "workbench/engine"
@@ -20,7 +22,6 @@ def wrapped() -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-@pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")
 def test_every_call_may_fail_be_interrupted_or_cut_short(tmp_path: Path) -> None:
     """Under ASan and UBSan: no crash, no leak, an errno, state intact, the next client served."""
     binary = tmp_path / "faults"
@@ -29,7 +30,7 @@ def test_every_call_may_fail_be_interrupted_or_cut_short(tmp_path: Path) -> None
     flags += [f"-Wl,--wrap={name}" for name in wrapped()]
     sources = [HERE / "faults.c", HERE / "wrap.c", *sorted(ENGINE.glob("*.c"))]
     built = subprocess.run(
-        [COMPILER, *flags, *map(str, sources), "-o", str(binary)], capture_output=True, text=True
+        [*find_compiler(), *flags, *map(str, sources), "-o", str(binary)], capture_output=True, text=True
     )
     assert built.returncode == 0, built.stderr
     ran = subprocess.run([binary], capture_output=True, text=True, timeout=250)

@@ -89,7 +89,6 @@ def check_log(card: Card) -> None:
     assert len(card.hooks.failures) == 0
 
 
-@pytest.mark.skipif(not bench_kit.COMPILER, reason="needs a C compiler")
 def test_nothing_grows_and_nothing_is_lost():
     stop, number, costs, memory, files = threading.Event(), [0], [], [], []
     with Card(strict=True, log_records=65536) as card, bench_kit.Bench() as bench:

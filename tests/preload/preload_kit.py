@@ -3,7 +3,6 @@
 import contextlib
 import os
 import select
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,10 +11,10 @@ from pathlib import Path
 
 import workbench as wb
 from workbench import preload
+from workbench.compiler import find_compiler
 
 HERE = Path(__file__).resolve().parent
 SOURCES = Path(preload.__file__).parent
-COMPILER = shutil.which("gcc") or shutil.which("cc")
 #: As QEMU is built: large files by default, and fortified.
 FLAGS = ("-std=gnu11", "-g", "-O2", "-D_FILE_OFFSET_BITS=64", "-D_FORTIFY_SOURCE=2", "-pthread")
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")
@@ -60,7 +59,7 @@ def _directory() -> tempfile.TemporaryDirectory[str]:
 def build(name: str, *arguments: str | Path) -> Path:
     """Compile a program or library of that name; a warning is an error."""
     target = Path(_directory().name) / name
-    command = [str(COMPILER), *FLAGS, *WARNINGS, *map(str, arguments), "-o", str(target)]
+    command = [*find_compiler(), *FLAGS, *WARNINGS, *map(str, arguments), "-o", str(target)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return target

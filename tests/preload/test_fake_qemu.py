@@ -1,14 +1,14 @@
 """Every VFIO call of QEMU's, made by a C program with the library preloaded, against our own server."""
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from preload_kit import COMPILER, Card, fake_qemu, run, running
+from preload_kit import Card, fake_qemu, run, running
+from programs import strace
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
@@ -148,10 +148,10 @@ def test_the_log_names_each_step_and_is_private(card: Card, path: str, tmp_path:
     assert log.stat().st_mode & 0o777 == 0o600
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
+@pytest.mark.timeout(240)  # strace may have to be fetched
 def test_no_vfio_call_reaches_the_kernel(path: str, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
-    under = ("strace", "-f", "-e", "trace=openat,open,ioctl,readlink", "-o", str(trace))
+    under = (*strace(), "-f", "-e", "trace=openat,open,ioctl,readlink", "-o", str(trace))
     with running("walk", path, under=under) as qemu:
         qemu.until("attached")
         qemu.go()

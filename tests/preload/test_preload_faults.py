@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from fake_server import FakeServer, Misbehave
-from preload_kit import COMPILER, HERE, Card, run, running, sanitized
+from preload_kit import HERE, Card, run, running, sanitized
 
 from workbench import protocol
 from workbench.protocol import REGION_INFO, Command, Header
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")]
+pytestmark = pytest.mark.slow
 
 SOON = {"WORKBENCH_PRELOAD_TIMEOUT_MS": "200"}
 C = Command

@@ -9,11 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from preload_kit import COMPILER, HERE, SOURCES, Card, build, environment, run, running, sanitized
+from preload_kit import HERE, SOURCES, Card, build, environment, run, running, sanitized
+from programs import as_root
 
 from workbench import preload
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(COMPILER is None, reason="needs a C compiler")]
+pytestmark = pytest.mark.slow
 
 SANITIZERS = ("address,undefined", "thread")
 #: The thread sanitizer's symbols are read with mmap, which is ours, before it can follow our calls.
@@ -39,9 +40,8 @@ def test_a_child_and_its_parent(scenario: str, path: str) -> None:
     assert run(scenario, path).errors == ""
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="chroot is root's")
 def test_memory_is_found_without_proc(card: Card, path: str, tmp_path: Path) -> None:
-    with running("chroot", path, tmp_path) as qemu:
+    with running("chroot", path, tmp_path, under=as_root()) as qemu:
         qemu.until("mapped")
         assert [region.shared for region in card.dma.regions] == [True]
         card.config.COMMAND.BUS_MASTER = 1

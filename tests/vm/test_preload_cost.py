@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from bench_kit import COMPILER, HERE
+from bench_kit import HERE
 
 from workbench import VM, Bar, Device, PciId, Register
+from workbench.compiler import find_compiler
 from workbench.vm.kit import fetch
 
 pytestmark = [pytest.mark.vm, pytest.mark.alone, pytest.mark.timeout(300)]
@@ -61,10 +62,9 @@ def resource(vm: VM, identity: str) -> str:
     return f"{place}/resource0"
 
 
-@pytest.mark.skipif(not COMPILER, reason="needs a C compiler")
 def test_a_trapped_read_costs_no_more_than_through_qemu_s_own_client(tmp_path: Path) -> None:
     program = tmp_path / "mmio"
-    subprocess.run([COMPILER, "-O2", "-static", MMIO, "-o", program], check=True)
+    subprocess.run([*find_compiler(), "-O2", "-static", MMIO, "-o", program], check=True)
     newest = dataclasses.replace(fetch()[0], preload=True)
     with Ours() as ours, Theirs() as theirs:
         plug = {"driver": "vfio-user-pci", "socket": {"type": "unix", "path": theirs.serve().path}}

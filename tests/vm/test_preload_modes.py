@@ -5,13 +5,13 @@ No guest runs: the firmware finds the card, gives its BAR an address and switche
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+from programs import as_root, strace
 
 from workbench.devices.gpio_pci_idio_16 import PciIdio16
 from workbench.vm.kit import Qemu, fetch_qemu
@@ -70,14 +70,15 @@ def test_a_sandbox_that_denies_everything_lets_it_work(older: Qemu, card: PciIdi
         assert any(region.shared for region in card.dma.regions)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="chroot is root's")
 def test_memory_that_the_firmware_maps_after_the_chroot_is_shared(
     older: Qemu, card: PciIdio16, tmp_path: Path
 ) -> None:
-    jail = ("-run-with", f"chroot={tmp_path},user=nobody")
+    namespace = as_root()  # which has no nobody in it
     if older.version.startswith("7."):
-        jail = ("-chroot", str(tmp_path), "-runas", "nobody")
-    with firmware(older, card, served(card), *SHARED, *jail):
+        jail = ["-chroot", str(tmp_path), *([] if namespace else ["-runas", "nobody"])]
+    else:
+        jail = ["-run-with", f"chroot={tmp_path}{'' if namespace else ',user=nobody'}"]
+    with firmware(older, card, served(card), *SHARED, *jail, under=namespace):
         assert any(region.shared and region.writable for region in card.dma.regions)
 
 
@@ -102,11 +103,10 @@ def test_a_daemon(older: Qemu, card: PciIdio16, tmp_path: Path) -> None:
         card.log.wait(kind="detach", since=0)
 
 
-@pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 def test_no_vfio_call_of_qemu_reaches_the_kernel(older: Qemu, card: PciIdio16, tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     # -D: QEMU is the child, strace its grandchild; what ends QEMU ends both.
-    under = ("strace", "-D", "-f", "-e", "trace=open,openat,ioctl,readlink,readlinkat", "-o", str(trace))
+    under = (*strace(), "-D", "-f", "-e", "trace=open,openat,ioctl,readlink,readlinkat", "-o", str(trace))
     with firmware(older, card, served(card), *SHARED, under=under):
         pass
     seen = trace.read_text()
