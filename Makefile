@@ -61,11 +61,11 @@ demo: setup
 	$(BIN)/workbench demo
 
 # Speed beside a libvfio-user that you built: make bench PEER=directory [ROWS="read post*"]; see tests/bench/README.md.
-PEER ?=
+export PEER ?=
 ROWS ?=
 PICTURE ?= build/bench.png
 bench: setup
-	$(BIN)/python tests/bench/run.py --peer "$(PEER)" --picture $(PICTURE) $(ROWS)
+	$(BIN)/python tests/bench/run.py --picture $(PICTURE) $(ROWS)
 
 lint: setup
 	$(BIN)/ruff check .

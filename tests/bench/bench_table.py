@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench_kit import HERE, Absent, Bench
+from bench_kit import HERE, Absent, Bench, Client
 
 
 @dataclass
@@ -80,6 +80,12 @@ def row(
         return measure
 
     return add
+
+
+def beside(bench: Bench, one: Client, other: Client, order: str, others: str = "") -> Figure:
+    """Compare the time of an order on two clients (``others``: what the second is told instead), in ns."""
+    first, second = bench.compare(lambda: one.measure(order), lambda: other.measure(others or order))
+    return Figure(first / second, f"{first:.0f} and {second:.0f} ns")
 
 
 def load_rows() -> list[Row]:

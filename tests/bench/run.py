@@ -1,6 +1,7 @@
 """``make bench [PEER=dir] [ROWS="read_* dma_*"]``: measure, print the table, draw it. See README.md here.
 
-Without ROWS every row is measured. PEER is a directory with ``libvfio-user.so`` and ``include/``.
+Without ROWS every row is measured. PEER, in the environment, is a directory with ``libvfio-user.so`` and
+``include/``.
 """
 
 import argparse
@@ -15,7 +16,6 @@ def main() -> int:
     """Run the rows that were asked for; 1 when a bar does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", nargs="*", help="names of rows, with * and ?")
-    parser.add_argument("--peer", default="", help="directory of a libvfio-user built by hand")
     parser.add_argument("--picture", type=Path, help="draw the table as a picture, too")
     parser.add_argument("--rounds", type=int, default=15, help="of each row, 5 or more")
     parser.add_argument("--effort", type=float, default=1.0, help="length of a round; less is rougher")
@@ -23,7 +23,7 @@ def main() -> int:
     print(bench_table.machine(), flush=True)
     results = []
     with bench_kit.keep, bench_kit.foremost():
-        for result in bench_table.run(asked.rows, asked.peer, asked.effort, max(5, asked.rounds)):
+        for result in bench_table.run(asked.rows, bench_kit.PEER, asked.effort, max(5, asked.rounds)):
             print(result, flush=True)
             results.append(result)
     if asked.picture:

@@ -1,19 +1,15 @@
 """One access of a register that C answers, client and server on one core."""
 
 from bench_kit import CARD, Bench
-from bench_table import Figure, row
+from bench_table import Figure, beside, row
 
 READ = "read 0 0 4 {}"
 
 
 @row("a bare echo of two system calls a side / the peer's 4-byte read")
 def floor(bench: Bench) -> Figure:
-    echo, peer = bench.floor(), bench.peer()
     count = bench.count(8_000)
-    ours, theirs = bench.compare(
-        lambda: echo.measure(f"echo {count}"), lambda: peer.measure(READ.format(count))
-    )
-    return Figure(ours / theirs, f"{ours:.0f} and {theirs:.0f} ns")
+    return beside(bench, bench.floor(), bench.peer(), f"echo {count}", READ.format(count))
 
 
 @row("4-byte read, log on, no hook / the peer's with a C callback", at_most=0.90)
@@ -35,10 +31,7 @@ def read(bench: Bench) -> Figure:
 @row("4-byte write with reply / the peer's with a C callback")
 def write(bench: Bench) -> Figure:
     _, client = bench.ours()
-    peer = bench.peer()
-    order = f"write 0 0 4 {bench.count(8_000)}"
-    ours, theirs = bench.compare(lambda: client.measure(order), lambda: peer.measure(order))
-    return Figure(ours / theirs, f"{ours:.0f} and {theirs:.0f} ns")
+    return beside(bench, client, bench.peer(), f"write 0 0 4 {bench.count(8_000)}")
 
 
 @row("posted 4-byte writes, 64 a send: writes/s / the peer's", at_least=4)
@@ -59,7 +52,4 @@ MANY = CARD.replace("4096", "65536").replace(
 def registers(bench: Bench) -> Figure:
     (_, few), (_, many) = bench.ours(MANY.replace("9997", "1")), bench.ours(MANY)
     count = bench.count(8_000)
-    one, other = bench.compare(
-        lambda: few.measure(f"walk 0 0 4 {count} 16"), lambda: many.measure(f"walk 0 0 4 {count} 40000")
-    )
-    return Figure(other / one, f"{one:.0f} and {other:.0f} ns")
+    return beside(bench, many, few, f"walk 0 0 4 {count} 40000", f"walk 0 0 4 {count} 16")

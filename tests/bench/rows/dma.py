@@ -35,6 +35,12 @@ def dma_memcpy(bench: Bench) -> Figure:
     return Figure(min(read, write), f"read {read:.2f}, write {write:.2f}; memcpy {times[0] / 1000:.0f} µs")
 
 
+@row("DMA of 4 KiB and its record / memcpy on the same buffers: speed", at_least=0.4)
+def dma_page(bench: Bench) -> Figure:
+    read, write, *times = figures(bench, False)[4096]
+    return Figure(min(read, write), f"read {read:.2f}, write {write:.2f}; memcpy {times[0]:.0f} ns")
+
+
 def beside_peer(bench: Bench, which: str) -> Figure:
     _, _, _, read, write, peer_read, peer_write = figures(bench, True)[4096]
     ours, theirs = (read, peer_read) if which == "read" else (write, peer_write)

@@ -9,7 +9,7 @@ import json
 import statistics
 
 from bench_kit import Bench, Client, Program, Served, compiled
-from bench_table import Figure, row
+from bench_table import Figure, beside, row
 
 CARD = """
 import os, threading
@@ -58,12 +58,7 @@ PLAIN, HOOKED, TOLD, BUSY, NATIVE = 0, 4, 8, 12, 16
 
 def beside_peer(bench: Bench, order: str) -> Figure:
     _, client = bench.ours(CARD)
-    peer = bench.peer()
-    count = bench.count(20_000)
-    ours, theirs = bench.compare(
-        lambda: client.measure(order.format(count)), lambda: peer.measure(order.format(count))
-    )
-    return Figure(ours / theirs, f"{ours:.0f} and {theirs:.0f} ns")
+    return beside(bench, client, bench.peer(), order.format(bench.count(20_000)))
 
 
 @row("4-byte read, a Python hook answers / the peer's with a C callback", at_most=1.05)

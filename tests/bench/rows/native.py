@@ -1,7 +1,7 @@
 """A register with a native hook: beside the peer's C callback, beside no hook, and while a cell computes."""
 
 from bench_kit import CARD, Bench
-from bench_table import Figure, row
+from bench_table import Figure, beside, row
 
 C_HOOK = '''
 device.bar0.PLAIN.on_read.native("""
@@ -23,11 +23,7 @@ READ = "read 0 0 4 {}"
 
 def beside_peer(bench: Bench, hook: str) -> Figure:
     _, client = bench.ours(CARD + hook)
-    peer, count = bench.peer(), bench.count(20_000)
-    ours, theirs = bench.compare(
-        lambda: client.measure(READ.format(count)), lambda: peer.measure(READ.format(count))
-    )
-    return Figure(ours / theirs, f"{ours:.0f} and {theirs:.0f} ns")
+    return beside(bench, client, bench.peer(), READ.format(bench.count(20_000)))
 
 
 @row("4-byte read, native hook in C / the peer's with a C callback", at_most=0.93)
@@ -43,6 +39,4 @@ def native_numba(bench: Bench) -> Figure:
 @row("4-byte read, native hook / no hook")
 def native_cost(bench: Bench) -> Figure:
     (_, hooked), (_, plain) = bench.ours(CARD + C_HOOK), bench.ours()
-    order = READ.format(bench.count(20_000))
-    one, other = bench.compare(lambda: hooked.measure(order), lambda: plain.measure(order))
-    return Figure(one / other, f"{one:.0f} and {other:.0f} ns")
+    return beside(bench, hooked, plain, READ.format(bench.count(20_000)))

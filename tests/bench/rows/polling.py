@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from bench_kit import CARD, Absent, Bench, Client
-from bench_table import Figure, row
+from bench_table import Figure, beside, row
 
 READ = "read 0 0 4 {}"
 POLLING = CARD.replace("serve(path)", "serve(path, poll_us=50)")
@@ -31,11 +31,7 @@ def beside_sleeping(bench: Bench, code: str) -> Figure:
     core = bench.cores[0]
     (_, sleeping), (_, polling) = bench.ours(core=core), bench.ours(code, core=core)
     polling.ask("spin 1")
-    count = bench.count(20_000)
-    one, other = bench.compare(
-        lambda: polling.measure(READ.format(count)), lambda: sleeping.measure(READ.format(count))
-    )
-    return Figure(one / other, f"{one:.0f} and {other:.0f} ns")
+    return beside(bench, polling, sleeping, READ.format(bench.count(20_000)))
 
 
 @row("4-byte read, both sides polling / both sleeping, a core each", at_most=0.6)
