@@ -113,6 +113,25 @@ def test_the_lowest_wish_wins_and_the_last_to_leave_restores():
     assert sys.getswitchinterval() == pytest.approx(before)
 
 
+def test_the_interval_grows_with_the_threads_that_wait_and_not_with_devices_of_one_thread():
+    before, those, poller = sys.getswitchinterval(), [object() for _ in range(30)], object()
+    try:
+        for number, interval in ((0, 2e-5), (2, 2e-5), (5, 4e-5), (8, 6e-5), (29, 1e-4)):
+            for who in those[: number + 1]:
+                SwitchInterval.want(who, 2e-5)
+            assert sys.getswitchinterval() == pytest.approx(interval)
+        for who in those:
+            SwitchInterval.want(who, 2e-5, poller)
+        assert sys.getswitchinterval() == pytest.approx(2e-5)
+        for who in those:
+            SwitchInterval.want(who, 1e-3)
+        assert sys.getswitchinterval() == pytest.approx(1e-3)
+    finally:
+        for who in those:
+            SwitchInterval.want(who, None)
+    assert sys.getswitchinterval() == pytest.approx(before)
+
+
 def test_the_runtime_directory_may_be_missing(monkeypatch, tmp_path):
     monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     monkeypatch.setattr(runtime.tempfile, "tempdir", str(tmp_path))

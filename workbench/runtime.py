@@ -198,21 +198,31 @@ class SwitchInterval:
 
     A hook waits for the interpreter while a cell computes; the default of 5 ms makes that 5 ms for
     every access. The lowest wish wins; the last one to leave restores what was there before.
+
+    Each thread that waits sets a timer of that length again and again. Those of many leave a core no time for
+    the cell that is to let go: the interval grows with their number from ``FEW`` on, up to ``MOST`` seconds.
     """
 
+    FEW, MOST = 3, 1e-4
     _lock = threading.Lock()
-    _wishes: ClassVar[dict[int, float]] = {}
+    _wishes: ClassVar[dict[int, tuple[float, int]]] = {}  # seconds, and whose thread waits
     _before = 0.0
 
     @classmethod
-    def want(cls, who: object, seconds: float | None) -> None:
-        """Register (or with None withdraw) the wish of ``who``."""
+    def want(cls, who: object, seconds: float | None, thread: object = None) -> None:
+        """Register (or with None withdraw) the wish of ``who``; several may have one ``thread``."""
         with cls._lock:
             wishes = {key: wish for key, wish in cls._wishes.items() if key != id(who)}
             if seconds is not None:
-                wishes[id(who)] = seconds
+                wishes[id(who)] = seconds, id(who if thread is None else thread)
             if not cls._wishes:
                 cls._before = sys.getswitchinterval()
             if wishes or cls._wishes:
-                sys.setswitchinterval(min([cls._before, *wishes.values()]))
+                sys.setswitchinterval(min(cls._before, cls._best(wishes)) if wishes else cls._before)
             cls._wishes = wishes
+
+    @classmethod
+    def _best(cls, wishes: dict[int, tuple[float, int]]) -> float:
+        lowest = min(seconds for seconds, _ in wishes.values())
+        waiting = len({thread for _, thread in wishes.values()})
+        return max(lowest, min(lowest * waiting / cls.FEW, cls.MOST))

@@ -47,7 +47,8 @@ class Server(Gated):
 
     ``path`` is the socket (default: in a private directory, named after the device). ``trace=True``
     keeps every message in ``trace``. ``switch_interval`` (seconds, None: leave alone) is what
-    ``sys.setswitchinterval`` is lowered to while the device has Python hooks; ValueError if not positive.
+    ``sys.setswitchinterval`` is lowered to while the device has Python hooks (to more while many devices
+    have); ValueError if not positive.
     ``poll_us`` is how long (µs) the thread looks for the next message before it sleeps; a ``poller`` answers
     instead of it, together with other devices. ``users`` (names) may connect beside this process's own;
     ``path`` is then a place that they can reach. ``client`` says who is attached ("pid 1234
@@ -278,7 +279,7 @@ class Server(Gated):
 
     def _tune(self) -> None:
         wanted = self._interval if self.device.hooks.in_python and not self._stopping else None
-        SwitchInterval.want(self, wanted)
+        SwitchInterval.want(self, wanted, self.poller)
 
     # -- the thread --
 

@@ -138,3 +138,32 @@ def busy_hook_rate(bench: Bench) -> Figure:
 def busy_poke_rate(bench: Bench) -> Figure:
     rate, _, said = busy_hook(bench, BUSY)
     return Figure(rate / 1000, said, "")
+
+
+@row("kernel busy, 8 devices on one core, Python hooks / native, beside C")
+def busy_many(bench: Bench) -> Figure:
+    path, one = bench.path(), "device = Card()\ndevice.serve(path)\n"
+    many = "devices = [Card(f'card{i}') for i in range(8)]\n[d.serve(path + d.name) for d in devices]\n"
+    server = bench.serve(path, CARD.replace(one, many))
+    clients = [bench.client(f"{path}card{number}") for number in range(8)]
+    burner = bench.keep(Program([compiled("burn.c")], {bench.core}))
+
+    def together(offset: int) -> float:
+        for client in clients:
+            client.tell(f"until 0 {offset} 4 {seconds(bench)}")
+        return sum(float(client.hear().split()[0]) for client in clients) / seconds(bench)
+
+    def cell() -> float:
+        server.start(LOOP.format(seconds=seconds(bench) + 0.2))
+        rate = together(HOOKED)
+        server.finish()
+        return rate
+
+    def floor() -> float:
+        burner.tell(str(seconds(bench) + 0.2))
+        rate = together(NATIVE)
+        burner.hear()
+        return rate
+
+    ours, least = bench.compare(cell, floor)
+    return Figure(ours / least, f"{ours:.0f} and {least:.0f} a second")
