@@ -41,7 +41,8 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Pat
 @pytest.mark.slow
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
 @pytest.mark.parametrize(
-    "program", ["basic", "clock", "hooks", "mapped", "memory", "polled", "state", "storm", "threads"]
+    "program",
+    ["basic", "clock", "hooks", "mapped", "memory", "polled", "signals", "state", "storm", "threads"],
 )
 def test_engine_is_clean_under_the_sanitizers(
     program: str, sanitizer: str, tmp_path: Path, engine: Callable[[str], list[Path]]

@@ -22,8 +22,9 @@
 #include <unistd.h>
 
 const char *const wrap_names[WRAPPED] = {
-    "malloc", "calloc", "realloc", "mmap", "recvmsg", "sendmsg", "send", "poll", "epoll_create1", "epoll_ctl", "epoll_wait", "eventfd", "memfd_create", "fcntl",
-    "ftruncate", "fstat", "fstatfs", "pread", "pwrite", "preadv2", "read", "write", "readlink", "lseek",
+    "malloc", "calloc", "realloc", "mmap", "recvmsg", "sendmsg", "send", "poll", "epoll_create1", "epoll_ctl",
+    "epoll_wait", "eventfd", "memfd_create", "fcntl", "ftruncate", "fstat", "fstatfs", "pread", "pwrite", "preadv2",
+    "read", "write", "readlink", "lseek", "syscall",
 };
 
 __thread int wrap_armed;
@@ -125,6 +126,21 @@ int __wrap_fcntl(int fd, int command, ...)
     argument = va_arg(list, long);
     va_end(list);
     return fails(strikes(FCNTL)) ? -1 : __real_fcntl(fd, command, argument);
+}
+
+/* The engine's own: asynchronous reads, and how its thread is scheduled. */
+long __real_syscall(long number, ...);
+long __wrap_syscall(long number, ...);
+long __wrap_syscall(long number, ...)
+{
+    long words[5];
+    va_list list;
+
+    va_start(list, number);
+    for (int i = 0; i < 5; i++)
+        words[i] = va_arg(list, long);
+    va_end(list);
+    return fails(strikes(SYSCALL)) ? -1 : __real_syscall(number, words[0], words[1], words[2], words[3], words[4]);
 }
 
 /* ---- calls that may do less than asked ---- */

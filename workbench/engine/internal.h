@@ -206,6 +206,10 @@ void wb_irq_touch_locked(wb_device *device, const struct wb_region *region, uint
                          int by_rules);
 void wb_vector_signal_locked(struct wb_vector *vector);
 void wb_irq_poll_unmask(wb_device *device);     /* the UNMASK eventfd is readable */
+
+/* eventfd.c */
+int wb_eventfd_check(int fd);                   /* 1: it is one */
+int wb_eventfd_signal(int fd);                  /* 1: it was */
 int wb_eventfd_take(int fd);    /* empties it; 0 when somebody else was faster, also if it is a blocking one */
 
 /* msi.c: index is WB_MSI to WB_REQ, number one of its vectors */

@@ -6,19 +6,13 @@
  * it: line up (or pulse pending), eventfd there, not disabled, not masked => signalled, and so
  * masked. settle_intx_locked() restores it after every change.
  *
- * An eventfd is written under the device's lock, so that a client that replaces one knows that the
- * old one is silent afterwards. The write does not block: only true eventfds are accepted, and a full
- * one is left alone, for then its reader has an interrupt to see already. (A client that fills its
- * own blocking eventfd between our look and our write stops the thread that signals, and so its own
- * device and others of the same poller, but not the interpreter: build.py.)
+ * An eventfd is signalled under the device's lock, so that a client that replaces one knows that the
+ * old one is silent afterwards. That does not wait for whoever else has it: eventfd.c.
  */
 #include "internal.h"
 
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 enum {
@@ -34,19 +28,6 @@ static void close_fds(const int *fds, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
         close(fds[i]);
-}
-
-static int is_eventfd(int fd)
-{
-    char path[40], target[40];
-    struct stat status;
-    ssize_t length;
-
-    if (fstat(fd, &status) || (status.st_mode & S_IFMT))    /* anonymous inodes have no type */
-        return 0;
-    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
-    length = readlink(path, target, sizeof target);
-    return length < 0 || (length == 20 && !memcmp(target, "anon_inode:[eventfd]", 20));
 }
 
 static struct wb_vector *find_vector(wb_device *device, uint32_t index, uint32_t vector)
@@ -84,20 +65,7 @@ int wb_irq_add(wb_device *device, uint32_t index, uint32_t vectors)
 
 void wb_vector_signal_locked(struct wb_vector *vector)
 {
-    struct pollfd ready = {.fd = vector->fd, .events = POLLOUT};
-    const uint64_t one = 1;
-    ssize_t n;
-
-    do
-        n = poll(&ready, 1, 0);
-    while (n < 0 && errno == EINTR);
-    if (n != 1 || !(ready.revents & POLLOUT))
-        return;
-    do
-        n = write(vector->fd, &one, sizeof one);
-    while (n < 0 && errno == EINTR);
-    if (n == sizeof one)
-        vector->count++;
+    vector->count += (uint64_t)wb_eventfd_signal(vector->fd);
 }
 
 /* Signals INTx if it is due; says what happened, or what would happen to a line that is up. */
@@ -400,7 +368,7 @@ int wb_irq_set(wb_device *device, const uint8_t *payload, uint32_t size, const i
     if (set.argsz >= sizeof set && set.index < WB_IRQS)
         result = check_set(&set, device->irqs[set.index].vectors, size, nfds);
     for (uint32_t i = 0; !result && i < nfds; i++)
-        result = is_eventfd(fds[i]) ? 0 : -EINVAL;
+        result = wb_eventfd_check(fds[i]) ? 0 : -EINVAL;
     if (result) {
         close_fds(fds, nfds);
         return result;
@@ -414,17 +382,6 @@ int wb_irq_set(wb_device *device, const uint8_t *payload, uint32_t size, const i
         disable_locked(device, set.index);
     wb_unlock(device);
     return 0;
-}
-
-int wb_eventfd_take(int fd)
-{
-    uint64_t count;
-    struct iovec vector = {.iov_base = &count, .iov_len = sizeof count};
-    ssize_t n = preadv2(fd, &vector, 1, -1, RWF_NOWAIT);
-
-    if (n < 0 && (errno == EOPNOTSUPP || errno == ENOSYS))  /* before Linux 5.8 */
-        n = read(fd, &count, sizeof count);
-    return n == sizeof count;
 }
 
 void wb_irq_poll_unmask(wb_device *device)
