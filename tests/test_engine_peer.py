@@ -1,6 +1,7 @@
 """Memory that came without a file: the engine asks the client with DMA_READ and DMA_WRITE messages."""
 
 import os
+import select
 import struct
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -230,6 +231,15 @@ def test_a_client_that_takes_half_a_message_is_hung_up_on(client: Asked) -> None
         results.append(client.write(BASE, bytes(MIB)).result(10))
     assert results[-1] in (-107, -104, -14)  # as far as the end had come
     assert client.wait() == 0
+
+
+def test_who_asks_behind_a_reply_that_is_not_taken_waits_no_longer_than_for_an_answer(client: Asked) -> None:
+    lib.wb_peer_patience(client.engine.device, 50)
+    room = select.poll()
+    room.register(client.socket, select.POLLOUT)
+    while room.poll(100):  # until the server takes nothing more, since nobody takes its replies
+        client.send(message(REGION_READ, access(0, 0, 64)))
+    assert client.read(BASE, 4).result(10) == -110
 
 
 def test_the_serving_thread_is_refused_at_once(client: Asked) -> None:

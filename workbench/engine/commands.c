@@ -89,10 +89,10 @@ static int get_access(const wb_device *device, const struct wb_request *request,
     return access->count > device->max_transfer ? EINVAL : 0;
 }
 
-/* The gate is closed and this thread must not wait: the request is run again later, from `done` on. */
-static int put_back(struct wb_request *request, uint64_t done)
+/* This thread must not wait, or not go on for so long: the request is run again later, from `done` on. */
+static int put_back(struct wb_request *request, enum wb_parked why, uint64_t done)
 {
-    request->parked = 1;
+    request->parked = why;
     request->done = done;
     return 0;
 }
@@ -107,7 +107,7 @@ static int region_read(wb_device *device, struct wb_request *request)
     memcpy(request->reply, &access, sizeof access);
     request->reply_size = (uint32_t)sizeof access + access.count;
     if (!wb_gate_enter(device))
-        return put_back(request, 0);
+        return put_back(request, WB_AT_GATE, 0);
     result = wb_region_read(device, access.region, access.offset, request->reply + sizeof access,
                             access.count, WB_GUEST);
     wb_gate_leave(device);
@@ -124,7 +124,7 @@ static int region_write(wb_device *device, struct wb_request *request)
     memcpy(request->reply, &access, sizeof access);
     request->reply_size = sizeof access;
     if (!wb_gate_enter(device))
-        return put_back(request, 0);
+        return put_back(request, WB_AT_GATE, 0);
     result = wb_region_write(device, access.region, access.offset, request->payload + sizeof access,
                              access.count, WB_GUEST);
     wb_gate_leave(device);
@@ -149,10 +149,16 @@ static int region_write_multi(wb_device *device, struct wb_request *request)
         if (entry.count > sizeof entry.data)
             return EINVAL;
     }
+    device->aside = 0;
     for (done = request->done; done < count; done++) {
         memcpy(&entry, entries + done * sizeof entry, sizeof entry);
+        if (done > request->done && !request->most) {
+            device->aside = 1;
+            return put_back(request, WB_GIVES_WAY, done);
+        }
+        request->most -= done > request->done;
         if (!wb_gate_enter(device))
-            return put_back(request, done);
+            return put_back(request, WB_AT_GATE, done);
         result = wb_region_write(device, entry.region, entry.offset, entry.data, entry.count, WB_GUEST);
         wb_gate_leave(device);
         if (result)

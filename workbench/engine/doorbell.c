@@ -5,6 +5,9 @@
  * of sending a message. The eventfds are made when they are asked for and closed when the client goes: one
  * that was here before cannot ring. The serving loop polls them only while there are some.
  *
+ * They are emptied before messages are received, and carried out behind those: what the guest sent before it
+ * rang is there by then, and a ring that comes meanwhile is another one.
+ *
  * They are opened and polled by the serving thread, and closed when it is done with the client.
  */
 #include "internal.h"
@@ -67,17 +70,24 @@ uint32_t wb_doorbell_poll(wb_device *device, struct pollfd *ready)
     return count;
 }
 
-int wb_doorbell_ring(wb_device *device, const struct pollfd *ready, uint32_t count)
+uint64_t wb_doorbell_take(const wb_device *device, const struct pollfd *ready, uint32_t count)
 {
-    for (uint32_t i = 0; i < count; i++) {
-        struct wb_doorbell bell = device->doorbells[i];
+    uint64_t rung = 0;
 
-        if (!(ready[i].revents & POLLIN))
-            continue;
+    for (uint32_t i = 0; i < count; i++)
+        if (ready[i].revents & POLLIN && wb_eventfd_take(device->doorbells[i].fd))
+            rung |= UINT64_C(1) << i;
+    return rung;
+}
+
+int wb_doorbell_ring(wb_device *device, uint64_t *rung)
+{
+    for (; *rung; *rung &= *rung - 1) {
+        struct wb_doorbell bell = device->doorbells[__builtin_ctzll(*rung)];
+
         if (!wb_gate_enter(device))
             return 0;
-        if (wb_eventfd_take(bell.fd))
-            wb_region_signal(device, &bell);
+        wb_region_signal(device, &bell);
         wb_gate_leave(device);
     }
     return 1;

@@ -125,6 +125,7 @@ struct wb_device {
     uint32_t steps;             /* accesses that may pass while it is paused */
     uint32_t held;              /* by so many */
     uint8_t paused, at_gate, abandoned;
+    uint8_t aside;              /* the serving thread's: others have their turn in the middle of a request */
 
     struct wb_doorbell doorbells[WB_MAX_DOORBELLS];
     uint32_t doorbell_count;    /* read without the lock by the serving loop */
@@ -145,6 +146,8 @@ struct wb_device {
     uint8_t serving, accepted, write_multiple;
 };
 
+enum wb_parked { WB_GOES_ON, WB_AT_GATE /* until the gate has news */, WB_GIVES_WAY /* to others on its thread */ };
+
 /* A message on its way through commands.c. */
 struct wb_request {
     uint32_t command, flags, size;
@@ -156,8 +159,9 @@ struct wb_request {
     int reply_fds[WB_MAX_FDS];
     uint32_t reply_nfds;
     int fatal;                  /* answer, then close */
-    int parked;                 /* run it again when the gate has news; `done` writes of it are done */
+    enum wb_parked parked;      /* run it again then; `done` writes of it are done */
     uint64_t done;
+    uint32_t most;              /* accesses that it may do now */
 };
 
 /* commands.c: 0, or a positive errno for an Error reply. */
@@ -193,7 +197,8 @@ void wb_watch_expect_locked(struct wb_region *region, uint64_t offset, const uin
 
 /* doorbell.c */
 uint32_t wb_doorbell_poll(wb_device *device, struct pollfd *ready);     /* room for WB_MAX_DOORBELLS */
-int wb_doorbell_ring(wb_device *device, const struct pollfd *ready, uint32_t count);    /* 0: at the gate */
+uint64_t wb_doorbell_take(const wb_device *device, const struct pollfd *ready, uint32_t count);     /* a bit each */
+int wb_doorbell_ring(wb_device *device, uint64_t *rung);    /* takes out what was carried out; 0: at the gate */
 void wb_doorbell_clear(wb_device *device);
 
 /* irq.c */

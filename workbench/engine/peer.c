@@ -91,15 +91,31 @@ static int check_locked(wb_device *device, const struct dma_message *message, ui
     return device->halted & WB_HALT_STOP ? -ESHUTDOWN : result;
 }
 
+/* For who sends: a reply may be under way that the client does not take. */
+static int lock_sending(wb_device *device, uint64_t deadline)
+{
+    uint64_t now = wb_clock(), until = deadline > now ? deadline - now : 0;
+    struct timespec wall;
+
+    if (!pthread_mutex_trylock(&device->sending))
+        return 0;
+    clock_gettime(CLOCK_REALTIME, &wall);
+    until += (uint64_t)wall.tv_nsec;
+    wall.tv_sec += (time_t)(until / 1000000000u);
+    wall.tv_nsec = (long)(until % 1000000000u);
+    return -pthread_mutex_timedlock(&device->sending, &wall);
+}
+
 /* Puts the message on the wire, as one. A client that took a part of it only has lost its place. */
 static int send_message(wb_device *device, struct dma_message *message, const uint8_t *data, uint32_t access,
                         uint64_t deadline)
 {
     struct iovec parts[2] = {{message, sizeof *message}, {(void *)(uintptr_t)data, data ? message->count : 0}};
     struct msghdr whole = {.msg_iov = parts, .msg_iovlen = data ? 2 : 1};
-    int result;
+    int result = lock_sending(device, deadline);
 
-    pthread_mutex_lock(&device->sending);
+    if (result)
+        return result;
     wb_lock(device);
     result = check_locked(device, message, access);
     wb_unlock(device);
@@ -247,7 +263,7 @@ void wb_peer_end(wb_device *device)
     pthread_mutex_lock(&device->sending);
     wb_lock(device);
     device->socket = device->waker = -1;
-    device->at_gate = 0;
+    device->at_gate = device->aside = 0;
     for (struct wb_ask *ask = device->asks; ask; ask = ask->next) {
         if (ask->state == WAITING) {
             ask->state = DONE;

@@ -126,7 +126,7 @@ static int serve_message(struct wb_talk *talk, const struct header *header, uint
     struct wb_request request = {
         .command = header->command, .flags = header->flags, .size = header->size - WB_HEADER,
         .payload = device->in + talk->head + WB_HEADER, .fds = talk->fds, .nfds = nfds,
-        .reply = device->out + WB_HEADER, .done = talk->done,
+        .reply = device->out + WB_HEADER, .done = talk->done, .most = talk->most,
     };
     int result, sent;
 
@@ -137,9 +137,11 @@ static int serve_message(struct wb_talk *talk, const struct header *header, uint
         return 0;
     }
     result = header->flags & TYPE ? EINVAL : wb_request_run(device, &request);
-    talk->parked = request.parked;
+    talk->parked = request.parked == WB_AT_GATE;
+    talk->more = request.parked == WB_GIVES_WAY;
     talk->done = request.parked ? request.done : 0;
-    if (talk->parked)                       /* an access: it came without descriptors */
+    talk->most = request.most;
+    if (request.parked)                     /* an access: it came without descriptors */
         return 0;
     drop_fds(talk, request.nfds);
     forget_fds(talk, nfds);
@@ -156,12 +158,12 @@ static int serve_one(struct wb_talk *talk, const struct header *header)
     uint32_t nfds = talk->tail - talk->head == header->size ? talk->nfds : talk->carried;
     int result;
 
-    if (device->turn % 2 == 0) {            /* else it waited at the gate, and its turn goes on */
+    if (device->turn % 2 == 0) {            /* else it was put back, and its turn goes on */
         wb_turn_begin(device);
         trace(device, 0, device->in + talk->head, header->size, nfds);
     }
     result = serve_message(talk, header, nfds);
-    if (talk->parked)
+    if (talk->parked || talk->more)
         return 0;
     talk->head += header->size;
     if (!talk->left)
@@ -173,12 +175,12 @@ static int serve_one(struct wb_talk *talk, const struct header *header)
 static int serve_received(struct wb_talk *talk)
 {
     wb_device *device = talk->device;
-    uint32_t n = 0, most = device->waker >= 0 ? WB_TALK_FAIR : UINT32_MAX;
     struct header header;
     int result = 0;
 
     talk->more = 0;
-    while (!result && !talk->parked && !talk->left) {
+    talk->most = device->waker >= 0 ? WB_TALK_FAIR : UINT32_MAX;
+    while (!result && !talk->parked && !talk->left && !talk->more) {
         if (talk->tail - talk->head < WB_HEADER) {
             talk->carried = talk->nfds;
             break;
@@ -193,9 +195,10 @@ static int serve_received(struct wb_talk *talk)
             talk->carried = talk->nfds;
             break;
         }
-        talk->more = n++ == most;
+        talk->more = !talk->most;
         if (talk->more)
             break;
+        talk->most--;
         result = serve_one(talk, &header);
     }
     if (talk->tail != talk->head)
@@ -206,6 +209,13 @@ static int serve_received(struct wb_talk *talk)
 }
 
 /* ---- steps ---- */
+
+/* Doorbells come after the messages that were there by then, as the guest may have sent those before. */
+static void ring(struct wb_talk *talk)
+{
+    if (talk->rung && !talk->parked && !talk->left && !talk->more)
+        talk->parked = !wb_doorbell_ring(talk->device, &talk->rung);
+}
 
 int wb_talk_take(struct wb_talk *talk, int flags)
 {
@@ -228,6 +238,8 @@ int wb_talk_resume(struct wb_talk *talk)
 
     talk->parked = 0;
     result = serve_received(talk);
+    if (!result)
+        ring(talk);
     return result ? result : 1;
 }
 
@@ -261,10 +273,7 @@ static int go_on(struct wb_talk *talk)
     return wb_talk_resume(talk);
 }
 
-/*
- * Doorbells come after the messages that were there by then, as the guest may have sent those before. Nothing is
- * received behind messages that are left: descriptors that came belong to the last of them.
- */
+/* Nothing is received behind messages that are left: descriptors that came belong to the last of them. */
 int wb_talk_step(struct wb_talk *talk, struct pollfd *ready)
 {
     int result = 0;
@@ -273,11 +282,16 @@ int wb_talk_step(struct wb_talk *talk, struct pollfd *ready)
         return ready[0].revents ? go_on(talk) : 0;
     if (talk->watched > 1 && ready[1].revents)
         wb_irq_poll_unmask(talk->device);
-    if (ready[0].revents && !talk->more)
+    if (talk->more)
+        return 0;
+    if (talk->watched > 2)
+        talk->rung = wb_doorbell_take(talk->device, ready + 2, talk->watched - 2);
+    if (ready[0].revents || talk->rung)
         result = wb_talk_take(talk, MSG_DONTWAIT);
-    if (result >= 0 && talk->watched > 2 && !talk->parked && !talk->left && !talk->more)
-        talk->parked = !wb_doorbell_ring(talk->device, ready + 2, talk->watched - 2);
-    return result;
+    if (result < 0 || !talk->rung)
+        return result;
+    ring(talk);
+    return 1;
 }
 
 /* ---- a thread of its own ---- */

@@ -14,7 +14,7 @@
 enum {
     WB_TALK_FDS = 2 + WB_MAX_DOORBELLS,     /* the socket, UNMASK, doorbells */
     WB_TALK_YIELD = 16,                     /* looks at nothing before another thread may have the core */
-    WB_TALK_FAIR = 64                       /* messages of one before another has its turn */
+    WB_TALK_FAIR = 64                       /* messages or writes of one before another has its turn */
 };
 
 struct wb_talk {
@@ -28,7 +28,9 @@ struct wb_talk {
     /* Only on a thread that serves others too. */
     int parked;                 /* the gate is closed for the message at head, or a doorbell */
     int more;                   /* others had their turn with messages left here */
+    uint32_t most;              /* messages, and further writes of one, that may be served in this turn */
     uint64_t done;              /* writes done of the message at head */
+    uint64_t rung;              /* doorbells that rang before what is served now was received; a bit each */
     uint32_t sent, left;        /* bytes of the reply in device->out; left: it waits for the client */
     int reply_fds[WB_MAX_FDS];
     uint32_t reply_nfds;

@@ -27,8 +27,8 @@ uint64_t wb_turn_now(wb_device *device)
     uint64_t turn = 0;
 
     wb_lock(device);
-    /* At the gate: this thread answers another device's request meanwhile. */
-    if (device->socket >= 0 && pthread_equal(device->server, pthread_self()) && !device->at_gate)
+    /* At the gate, or set aside: this thread answers another device's request meanwhile. */
+    if (device->socket >= 0 && pthread_equal(device->server, pthread_self()) && !device->at_gate && !device->aside)
         turn = device->turn;
     wb_unlock(device);
     return turn % 2 ? turn : 0;
