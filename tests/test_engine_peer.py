@@ -1,6 +1,7 @@
 """Memory that came without a file: the engine asks the client with DMA_READ and DMA_WRITE messages."""
 
 import os
+import resource
 import select
 import struct
 from collections.abc import Callable, Iterator
@@ -266,6 +267,20 @@ def test_a_client_that_leaves_ends_the_wait(client: Asked, asked: bool) -> None:
     assert client.close() == 0
     data = ffi.new("uint8_t[4]")
     assert lib.wb_dma_read(client.engine.device, BASE, data, 4, lib.WB_DEVICE) == -14
+
+
+@pytest.mark.slow
+def test_what_a_copy_of_any_size_may_have_written_is_logged_in_bounded_memory(client: Asked) -> None:
+    device, size, at = client.engine.device, 1 << 46, 1 << 50
+    assert client.map(at, 2 * size) == 0
+    lib.wb_peer_patience(device, 20)
+    assert lib.wb_dirty_start(device, ffi.new("uint64_t *", PAGE), ffi.NULL, 0) == 0
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert lib.wb_dma_copy(device, at, at + size, size, lib.WB_DEVICE) == -110
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 256 << 10  # KiB
+    bits = ffi.new("uint64_t *")
+    assert lib.wb_dirty_report(device, at + size - 64 * PAGE, 64 * PAGE, PAGE, bits, 1) == 0
+    assert bits[0] == 2**64 - 1
 
 
 def test_an_unmap_does_not_wait_for_answers_and_ends_the_copy(client: Asked) -> None:

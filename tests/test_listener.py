@@ -79,6 +79,21 @@ def test_the_socket_is_for_its_owner_unless_users_are_named(place: Path) -> None
                 other.kill()
 
 
+def test_a_socket_that_cannot_be_opened_to_others_is_removed(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: str, mode: int) -> None:
+        raise FileNotFoundError(2, "there is no /proc here", path)
+
+    with Sample() as device:
+        with monkeypatch.context() as patched, pytest.raises(wb.StateError, match="there is no /proc here"):
+            patched.setattr(os, "chmod", refuse)
+            device.serve(place / "card.sock", users=["nobody"])
+        assert os.listdir(place) == []
+        device.serve(place / "card.sock", users=["nobody"])
+        assert stat.S_IMODE(os.stat(place / "card.sock").st_mode) == 0o666
+
+
 def test_users_that_cannot_be_are_refused(place: Path) -> None:
     with Sample() as device:
         with pytest.raises(ValueError, match="'no one at all' is none"):

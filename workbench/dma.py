@@ -16,7 +16,7 @@ import numpy as np
 
 from .engine import check, ffi, lib
 from .errors import DMA_REASONS, DmaError
-from .sharing import PRIVATE, Sharing, differs
+from .sharing import PRIVATE, Sharing, differs, in_time
 
 __all__ = ["DmaMemory", "DmaRegion"]
 
@@ -212,13 +212,14 @@ class DmaMemory:
 
         QEMU sends a file for private memory too (``share=off``). What is found private is reached by messages
         until the client goes. Done by itself once in a conversation with QEMU. Raises DmaError when the
-        guest cannot be asked: bus mastering is off, no answer, or called in a hook.
+        guest cannot be asked: bus mastering is off, no answer, called in a hook, or 3 s were not enough.
         """
+        ask = in_time(self._ask)
         private = {region.iova for region in self.regions if region.private}
         for region in self.regions:
             if not region.shared or not region.readable or region.iova in private:
                 continue  # perhaps it has the file of one before
-            if differs(region.iova, region.size, self.peek, self._ask):
+            if differs(region.iova, region.size, self.peek, ask):
                 check(lib.wb_dma_distrust(self._handle, region.iova), "private memory")
                 private = {region.iova for region in self.regions if region.private}
         return [region for region in self.regions if region.private]

@@ -49,9 +49,9 @@ class Listener:
             self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             os.fchmod(self._socket.fileno(), 0o600)  # before bind: the file is born with this mode
             self._socket.bind(self.path)
+            self._identity = self._inode()  # from now on close() removes it
             if users:
                 _open_to_all(self.path)
-            self._identity = self._inode()
             self._socket.listen(BACKLOG)
         except OSError as error:
             self.close()

@@ -8,11 +8,12 @@ import contextlib
 import errno
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterable
 
 from .errors import DmaError
 
-__all__ = ["PRIVATE", "Sharing", "differs"]
+__all__ = ["PRIVATE", "Sharing", "differs", "in_time"]
 
 #: What to say about memory that the guest keeps to itself.
 PRIVATE = (
@@ -23,8 +24,24 @@ PRIVATE = (
 SAMPLE = 4096  # bytes compared at a place
 PLACES = 32  # of a range
 TRIES = 3  # at a place: the guest may write between two looks
+LONGEST = 3.0  # seconds, in which the last question is asked
 
 Reader = Callable[[int, int], bytes]
+
+
+def in_time(ask: Reader, seconds: float = LONGEST, clock: Callable[[], float] = time.monotonic) -> Reader:
+    """Return ``ask`` that raises DmaError (ETIMEDOUT) once ``seconds`` have passed, however quick it is.
+
+    A client may have 65,535 ranges, and answer each of some hundred questions about each just in time.
+    """
+    until = clock() + seconds
+
+    def asked(iova: int, size: int) -> bytes:
+        if clock() > until:
+            raise DmaError(errno.ETIMEDOUT, f"the guest took {seconds:g} s to show what memory it shares")
+        return ask(iova, size)
+
+    return asked
 
 
 def differs(iova: int, size: int, look: Reader, ask: Reader) -> bool | None:

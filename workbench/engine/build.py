@@ -31,7 +31,7 @@ extern "Python" int wb_python_reset(void *, uint32_t);
 
 #: They are over at once, so they keep the interpreter, unless they have to wait for the device's lock. To let
 #: it go means to wait for it again: while a cell computes that costs a hook more than all the rest. What
-#: is there to signal interrupts is not among them: where there is no AIO, a client can make it wait (eventfd.c).
+#: is there to signal is not among them: where there is no AIO, a client can make it wait (eventfd.c).
 SHORT = ("wb_region_word", "wb_region_poke", "wb_region_hook", "wb_log_add", "wb_turn_now", "wb_irq_get")
 KEPT = {"Py_BEGIN_ALLOW_THREADS": "WB_KEEP_BEGIN", "Py_END_ALLOW_THREADS": "WB_KEEP_END"}  # trampoline.h
 

@@ -3,8 +3,8 @@
  *
  * A bit stands for a granule of memory, a power of two of at least a page. Bits lie in chunks that are made
  * when the first of theirs is set, so all 2^64 addresses can be logged and memory is paid for what was
- * written. When memory is short everything counts as written: a page too many is copied again, one too
- * few is lost.
+ * written, up to a limit. When memory is short everything counts as written: a page too many is copied again,
+ * one too few is lost.
  *
  * A report takes what it tells, as that of VFIO does. A granule that lies in it only in part stays set.
  */
@@ -12,7 +12,7 @@
 
 #include <stdlib.h>
 
-enum { CHUNK_BITS = 32768, LEAST_SHIFT = 12 };
+enum { CHUNK_BITS = 32768, LEAST_SHIFT = 12, MOST_CHUNKS = 8192 };     /* 32 MiB, for 1 TiB by pages */
 
 struct chunk {
     uint64_t number;            /* of its first bit, in chunks */
@@ -72,6 +72,8 @@ static struct chunk *use_chunk(struct wb_dirty *dirty, uint64_t number)
 
     if (place < dirty->chunks && dirty->chunk[place]->number == number)
         return dirty->chunk[place];
+    if (dirty->chunks == MOST_CHUNKS)
+        return NULL;
     if (dirty->chunks == dirty->room) {
         uint32_t room = dirty->room ? dirty->room * 2 : 16;
         struct chunk **chunk = realloc(dirty->chunk, room * sizeof(struct chunk *));
