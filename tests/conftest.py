@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from leaks import open_files, sockets
+from native_kit import Objects
 
 import workbench as wb
 from workbench.log import AccessLog
@@ -72,3 +73,10 @@ def mixed(log: AccessLog) -> AccessLog:
     from log_kit import fill
 
     return fill(log)
+
+
+@pytest.fixture(scope="session")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Objects:
+    """What gives the engine's objects for a sanitizer, compiled once in a run."""
+    base = tmp_path_factory.getbasetemp()
+    return Objects(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)

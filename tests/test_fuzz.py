@@ -6,8 +6,7 @@ from pathlib import Path
 
 import fuzz_session
 import pytest
-
-from workbench.compiler import find_compiler
+from native_kit import Objects, build
 
 NATIVE = Path(__file__).resolve().parent / "native"
 sys.path.insert(0, str(NATIVE))
@@ -21,28 +20,36 @@ SECONDS = 4
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("target", fuzz.TARGETS)
-def test_what_fuzzers_found_stays_mended(target: str, tmp_path: Path) -> None:
+def test_what_fuzzers_found_stays_mended(target: str, tmp_path: Path, engine: Objects) -> None:
     """Every input of the corpus under ASan and UBSan, leaks and descriptors counted; no fuzzer needed."""
     corpus, binary = sorted((NATIVE / "corpus" / target).glob("*")), tmp_path / target
-    flags = [*fuzz.FLAGS, "-fsanitize=address,undefined", str(NATIVE / "fuzz_main.c")]
-    built = subprocess.run(
-        [*find_compiler(), *flags, *fuzz.sources(target), "-o", str(binary)], capture_output=True, text=True
-    )
-    assert built.returncode == 0, built.stderr
+    sources = [NATIVE / "fuzz_main.c", NATIVE / f"fuzz_{target}.c"]
+    sanitizer = "address,undefined"
+    build([*sources, *engine(sanitizer), "-o", binary], sanitizer, tmp_path, fuzz.WARNINGS)
     ran = subprocess.run([binary, *corpus], capture_output=True, text=True, timeout=200)
     assert len(corpus) > 50
     assert ran.returncode == 0, ran.stderr[-4000:]
     assert ran.stderr.splitlines() == list(map(str, corpus))
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("target", fuzz.TARGETS)
-def test_some_seconds_of_fuzzing_break_nothing(target: str, tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def programs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Each target as a program with libFuzzer."""
     compiler, reason = clang.find()
     if compiler is None:
         pytest.skip(f"the engine was not fuzzed, as there is no libFuzzer here: {reason}")
-    binary = fuzz.build(compiler, target, tmp_path)
+    folder = tmp_path_factory.mktemp("fuzz")
+    engine = fuzz.objects(compiler, folder / "engine")
+    return {target: fuzz.build(compiler, target, engine, folder) for target in fuzz.TARGETS}
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("target", fuzz.TARGETS)
+def test_some_seconds_of_fuzzing_break_nothing(
+    target: str, tmp_path: Path, programs: dict[str, Path]
+) -> None:
+    binary = programs[target]
     done = fuzz.fuzz(binary, SECONDS, tmp_path / "found", tmp_path / "broken")
     assert done.returncode == 0, fuzz.summary(done)
     assert list((tmp_path / "broken").iterdir()) == []

@@ -5,12 +5,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_native import ROOT, WARNINGS
-
-from workbench.compiler import find_compiler
+from native_kit import Objects, build
 
 HERE = Path(__file__).resolve().parent
-ENGINE = ROOT / "workbench/engine"
 
 
 def wrapped() -> list[str]:
@@ -22,17 +19,12 @@ def wrapped() -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_every_call_may_fail_be_interrupted_or_cut_short(tmp_path: Path) -> None:
+def test_every_call_may_fail_be_interrupted_or_cut_short(tmp_path: Path, engine: Objects) -> None:
     """Under ASan and UBSan: no crash, no leak, an errno, state intact, the next client served."""
     binary = tmp_path / "faults"
-    flags = ["-std=gnu11", "-g", "-O1", "-pthread", "-U_FORTIFY_SOURCE", *WARNINGS, f"-I{ENGINE}"]
-    flags += ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    flags += [f"-Wl,--wrap={name}" for name in wrapped()]
-    sources = [HERE / "faults.c", HERE / "wrap.c", *sorted(ENGINE.glob("*.c"))]
-    built = subprocess.run(
-        [*find_compiler(), *flags, *map(str, sources), "-o", str(binary)], capture_output=True, text=True
-    )
-    assert built.returncode == 0, built.stderr
+    wraps = [f"-Wl,--wrap={name}" for name in wrapped()]
+    sanitizer = "address,undefined"
+    build([*wraps, HERE / "faults.c", HERE / "wrap.c", *engine(sanitizer), "-o", binary], sanitizer, tmp_path)
     ran = subprocess.run([binary], capture_output=True, text=True, timeout=250)
     assert ran.returncode == 0, ran.stderr
     assert not ran.stderr

@@ -31,10 +31,10 @@ class Clang(NamedTuple):
     program: str
     environment: dict[str, str]
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         """Compile something."""
         return subprocess.run(
-            [self.program, *arguments],
+            [self.program, *arguments], cwd=cwd,
             env=os.environ | self.environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
 

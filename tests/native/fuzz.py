@@ -8,6 +8,7 @@ Without libFuzzer the C targets are not run, and that is said.
 import argparse
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from clang import Clang, fetch
@@ -19,18 +20,23 @@ ENGINE = HERE.parent.parent / "workbench/engine"
 TARGETS = ("conversation", "calls")
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")
 FLAGS = ("-std=gnu11", "-g", "-O1", "-pthread", *WARNINGS, f"-I{ENGINE}", "-fno-sanitize-recover=all")
+SANITIZED = (*FLAGS, "-fsanitize=fuzzer,address,undefined")
 LIMITS = ("-timeout=30", "-max_len=1024", "-rss_limit_mb=2048", "-print_final_stats=1")
 
 
-def sources(target: str) -> list[str]:
-    """Return the C files of a target: its own and the engine's."""
-    return [str(HERE / f"fuzz_{target}.c"), *sorted(map(str, ENGINE.glob("*.c")))]
+def objects(clang: Clang, folder: Path) -> list[Path]:
+    """Return the engine as objects for all targets, in ``folder``, which is new. Raises AssertionError."""
+    folder.mkdir()
+    done = clang.run(*SANITIZED, "-c", *sorted(map(str, ENGINE.glob("*.c"))), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    return sorted(folder.glob("*.o"))
 
 
-def build(clang: Clang, target: str, folder: Path) -> Path:
+def build(clang: Clang, target: str, engine: list[Path], folder: Path) -> Path:
     """Return the target as a program with libFuzzer. Raises AssertionError with what the compiler says."""
     binary = folder / f"fuzz_{target}"
-    done = clang.run(*FLAGS, "-fsanitize=fuzzer,address,undefined", *sources(target), "-o", str(binary))
+    source = HERE / f"fuzz_{target}.c"
+    done = clang.run(*SANITIZED, str(source), *map(str, engine), "-o", str(binary))
     assert done.returncode == 0, done.stderr
     return binary
 
@@ -70,8 +76,11 @@ def main() -> int:
     except DebsError as error:
         print(f"The engine is NOT fuzzed on this machine: {error}", flush=True)
     else:
-        for target in TARGETS:
-            done = fuzz(build(clang, target, work), seconds, work / target, work / "broken")
+        with tempfile.TemporaryDirectory() as folder:
+            engine = objects(clang, Path(folder) / "engine")
+            programs = {target: build(clang, target, engine, work) for target in TARGETS}
+        for target, program in programs.items():
+            done = fuzz(program, seconds, work / target, work / "broken")
             print(f"== {target}, {seconds} s\n{summary(done)}", flush=True)
             broken |= done.returncode != 0
     session = [sys.executable, str(HERE.parent / "fuzz_session.py"), str(seconds)]

@@ -196,6 +196,8 @@ static void storm(unsigned swaps)
     for (unsigned i = 0; i < 3; i++)
         CHECK(!pthread_create(&threads[i], NULL, touch, &made[i]));
     CHECK(!pthread_create(&threads[3], NULL, reset, NULL));
+    while (!__atomic_load_n(&calls, __ATOMIC_RELAXED))  /* a busy machine starts threads late */
+        sched_yield();
     for (unsigned i = 0; i < swaps; i++) {
         next = new_slot((uint16_t)i);
         if (i % 8 == 0)         /* by way of Python */
