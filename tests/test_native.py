@@ -10,6 +10,7 @@ SANITIZERS = ("address,undefined", "thread")
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
 @pytest.mark.parametrize(
     "program",
