@@ -224,7 +224,9 @@ def test_the_saved_notebook_is_small_and_readable_without_a_kernel(panel):
 def test_a_thousand_registers_scroll_smoothly(notebook):
     book = notebook(BIG, SHOW)
     book.run(0, 1)
-    panel = Panel(book).wait()
+    panel = Panel(book)
+    panel.button("R[0…999]").click()
+    panel.wait()
     assert panel.root.locator(".wb-reg-register").count() < 80  # only visible rows exist
     scroll = """async () => {
         const box = [...document.querySelectorAll('.wb-live *')].find(

@@ -132,6 +132,7 @@ def test_ten_thousand_registers_are_a_few_rows_and_the_keyboard_reaches_the_last
     grid = page.get_by_role("grid", name="Registers")
     assert page.locator(".wb-scroll-row").count() < 50
     grid.focus()
+    page.get_by_role("button", name="RING[0…9994]").click()
     page.keyboard.press("End")
     expect(page.locator(".wb-active")).to_contain_text("config")
     page.keyboard.press("PageUp")
@@ -139,9 +140,38 @@ def test_ten_thousand_registers_are_a_few_rows_and_the_keyboard_reaches_the_last
     assert page.locator(".wb-scroll-row").count() < 50
 
 
+def test_a_long_array_is_one_row_until_it_is_unfolded_and_that_is_kept(page):
+    played.show(page, registers=69)
+    ring = page.get_by_role("button", name="RING[0…63]")
+    expect(ring).to_have_attribute("aria-expanded", "false")
+    expect(ring).to_contain_text("0x014 to 0x110 · 64 registers of 32 bits")
+    expect(row(page, "DOORBELL")).to_have_count(1)
+    expect(row(page, "RING[0]")).to_have_count(0)
+    page.get_by_role("grid", name="Registers").focus()
+    for _ in range(6):
+        page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    expect(ring).to_have_attribute("aria-expanded", "true")
+    expect(row(page, "RING[0]").locator(".wb-val")).to_have_text("0x00000000")
+    played.show(page, registers=69)
+    expect(row(page, "RING[0]")).to_have_count(1)
+    page.get_by_role("button", name="RING[0…63]").click()
+    expect(row(page, "RING[0]")).to_have_count(0)
+
+
+def test_elements_of_a_folded_array_are_found_by_name_and_short_ones_are_not_folded(page):
+    played.show(page, registers=69)
+    page.get_by_label("Filter registers by name").fill("ring[63]")
+    expect(row(page, "RING[63]")).to_have_count(1)
+    expect(page.get_by_role("status").filter(has_text="1 of 70")).to_have_count(1)
+    played.show(page, registers=68)
+    expect(row(page, "RING[0]")).to_have_count(1)
+
+
 @pytest.mark.alone
 def test_scrolling_a_thousand_busy_registers_costs_a_frame_less_than_a_frame_lasts(page):
     played.show(page, registers=1000)
+    page.get_by_role("button", name="RING[0…994]").click()
     page.evaluate("played.start(20, 1000)")
     # The main thread's CPU time, not the clock: other processes may keep both cores busy.
     session = page.context.new_cdp_session(page)

@@ -1,10 +1,12 @@
 /**
- * Registers: a grid of blocks, registers and, unfolded, their fields. Only visible rows exist (scroller.js); their
- * drawing is in registers_row.js, the values that arrived are in a RegisterValues.
+ * Registers: a grid of blocks, registers and, unfolded, their fields. A long array is one row until it is unfolded.
+ * Only visible rows exist (scroller.js); their drawing is in registers_row.js, the values that arrived are in a
+ * RegisterValues.
  */
 
 const REGISTERS_ROW = 26; // pixels
 const REGISTERS_HEIGHT = 420;
+const REGISTERS_ARRAY = 64; // elements of an array that is folded at first
 const REGISTERS_ENTRY = 32; // bytes of an entry in the feed
 
 /** The newest values of all registers, by number. */
@@ -43,6 +45,7 @@ class RegistersPart {
     this.filter = "";
     this.unfolded = new Set(); // "bar0:5": registers whose fields have rows
     this.folded = null; // names of folded blocks
+    this.opened = new Set(recall("arrays", [])); // "Blinker bar0.RING": arrays that were unfolded
     this.live = oncePerFrame(() => this.#live()); // in step with scrolling: one layout a frame, not two
     this.fresh = new Map(); // registers that changed since the last drawing: number -> old value
     this.#build();
@@ -106,14 +109,20 @@ class RegistersPart {
     this.folded ??= new Set(layout.blocks.length > 1 && !this.state.block ? ["config"] : []);
     this.sorted = layout.blocks
       .filter(({ name }) => !this.state.block || name === this.state.block)
-      .map((block) => ({ block, members: this.#members(layout, block.name) }));
+      .map((block) => ({ block, ...this.#members(layout, block.name) }));
     this.#list();
   }
 
   #members(layout, name) {
     const found = [];
     layout.registers.forEach((register, number) => register.block === name && found.push({ register, number }));
-    return found;
+    const arrays = new Map(); // the long ones: name -> elements
+    for (const member of found) {
+      const of = registersArrayOf(member.register);
+      if (of && !arrays.get(of)?.push(member)) arrays.set(of, [member]);
+    }
+    for (const [of, { length }] of arrays) if (length < REGISTERS_ARRAY) arrays.delete(of);
+    return { members: found, arrays };
   }
 
   /** Build the list of rows: blocks, the registers that match, the fields of the unfolded ones. */
@@ -123,19 +132,31 @@ class RegistersPart {
     const words = this.filter.toLowerCase().split(/\s+/).filter(Boolean);
     this.items = [];
     let [shown, total] = [0, 0];
-    for (const { block, members } of this.sorted) {
+    for (const { block, members, arrays } of this.sorted) {
       const match = words.length ? members.filter(({ register }) => registersMatch(register, words)) : members;
       total += members.length;
       shown += match.length;
       if (words.length && !match.length) continue;
       const folded = this.folded.has(block.name) && !words.length;
       this.items.push({ kind: "block", block, count: match.length, folded });
-      if (!folded) for (const member of match) this.#listRegister(member);
+      if (!folded) for (const member of match) this.#listMember(member, words.length ? null : arrays);
     }
     setText(this.found, words.length ? `${countText(shown)} of ${countText(total)}` : `${countText(total)} registers`);
     this.rows.setCount(this.items.length);
     const height = Math.min(REGISTERS_HEIGHT, (this.items.length + 1) * REGISTERS_ROW + 12);
     if (!this.rows.el.style.height || !this.sized) this.rows.el.style.height = `${height}px`;
+  }
+
+  /** A register, or the row of its whole array in place of the first element; null: all are shown one by one. */
+  #listMember(member, arrays) {
+    const of = registersArrayOf(member.register);
+    const elements = arrays?.get(of);
+    if (!elements) this.#listRegister(member);
+    if (elements?.[0] !== member) return;
+    const key = `${this.all.name} ${member.register.block}.${of}`;
+    const folded = !this.opened.has(key);
+    this.items.push({ kind: "array", of, key, elements, folded });
+    if (!folded) for (const element of elements) this.#listRegister(element);
   }
 
   #listRegister({ register, number }) {
@@ -150,15 +171,18 @@ class RegistersPart {
     this.rows.moveTo(0);
   }
 
-  /** Fold or unfold a block or a register. */
+  /** Fold or unfold a block, an array or a register. */
   toggle(item) {
-    const [set, key] = item.kind === "block" ? [this.folded, item.block.name] : [this.unfolded, item.number];
+    const [set, key] = {
+      block: [this.folded, item.block?.name], array: [this.opened, item.key], register: [this.unfolded, item.number],
+    }[item.kind];
     if (!set.delete(key)) set.add(key);
+    remember("arrays", [...this.opened]);
     this.#list();
   }
 
   #entered(index) {
-    if (this.items[index]?.kind !== "block") return false;
+    if (!["block", "array"].includes(this.items[index]?.kind)) return false;
     this.toggle(this.items[index]);
     return true;
   }
@@ -166,7 +190,7 @@ class RegistersPart {
   #keyed(event, index) {
     const item = this.items[index];
     if (event.target !== this.rows.el || !item || item.kind === "field") return false;
-    const open = item.kind === "block" ? !item.folded : item.unfolded;
+    const open = item.kind === "register" ? item.unfolded : !item.folded;
     const wish = { ArrowRight: !open, ArrowLeft: open }[event.key];
     if (!wish || (item.kind === "register" && !item.register.fields.length)) return false;
     this.toggle(item);
@@ -200,6 +224,11 @@ class RegistersPart {
     this.rows.destroy();
     this.el.replaceChildren();
   }
+}
+
+/** The name of the array that a register is an element of: "RING" of RING[3]; "" for none. */
+function registersArrayOf({ name }) {
+  return name.endsWith("]") ? name.slice(0, name.indexOf("[")) : "";
 }
 
 /** Whether every word is in the register's full name, or in a field's. */

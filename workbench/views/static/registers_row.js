@@ -1,4 +1,4 @@
-/** One row of the register grid: a block, a register with its chips, or one field of an unfolded register. */
+/** One row of the register grid: a block, a long array, a register with its chips, or one field of an unfolded one. */
 
 /** Who answers, by the number in the feed: a letter and a shape, so that the colour is not needed. */
 const registersAnswers = [
@@ -27,7 +27,7 @@ function registersFill(part, row, item, fresh) {
   if (row.wbShape !== shape) {
     row.wbShape = shape;
     row.className = `wb-reg wb-reg-${shape} wb-scroll-row`;
-    row.wb = { block: registersBlockRow, register: registersRegisterRow, field: registersFieldRow }[shape](part, row);
+    row.wb = { block: registersBlockRow, array: registersArrayRow, register: registersRegisterRow, field: registersFieldRow }[shape](part, row);
     fresh = true;
   }
   fresh ||= row.wb.item !== item;
@@ -40,7 +40,8 @@ function registersCell(...children) {
   return h("span", { role: "gridcell" }, children);
 }
 
-function registersBlockRow(part, row) {
+/** A row that is one button, which folds what comes below it. @param {function(Object): [string, string]} words name, and about it */
+function registersFoldRow(part, row, words) {
   const fold = h("span", { class: "wb-fold", "aria-hidden": "true" });
   const name = h("b", null);
   const about = h("span", { class: "wb-muted" });
@@ -48,13 +49,27 @@ function registersBlockRow(part, row) {
     onclick: () => part.toggle(row.wb.item) }, fold, name, about);
   row.replaceChildren(h("span", { role: "gridcell", class: "wb-blockcell" }, button));
   return {
-    show({ block, count, folded }) {
-      setText(fold, folded ? "▸" : "▾");
-      setAttr(button, "aria-expanded", String(!folded));
-      setText(name, block.name);
-      setText(about, `${sizeText(block.size)} · ${block.kind ? `${block.kind} · ` : ""}${countText(count)} registers`);
+    show(item) {
+      setText(fold, item.folded ? "▸" : "▾");
+      setAttr(button, "aria-expanded", String(!item.folded));
+      const [called, said] = words(item);
+      setText(name, called);
+      setText(about, said);
     },
   };
+}
+
+function registersBlockRow(part, row) {
+  return registersFoldRow(part, row, ({ block, count }) => (
+    [block.name, `${sizeText(block.size)} · ${block.kind ? `${block.kind} · ` : ""}${countText(count)} registers`]));
+}
+
+function registersArrayRow(part, row) {
+  return registersFoldRow(part, row, ({ of, elements }) => {
+    const [first, last] = [elements[0].register, elements[elements.length - 1].register];
+    return [`${of}[0…${elements.length - 1}]`,
+      `${hexText(first.offset, 12)} to ${hexText(last.offset, 12)} · ${countText(elements.length)} registers of ${first.width} bits`];
+  });
 }
 
 /** The button that shows a value and the one that writes as the guest; both open an editor over `cell`. */
