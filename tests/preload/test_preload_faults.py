@@ -6,6 +6,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -131,6 +132,21 @@ def test_a_server_that_does_not_answer_in_time(fault: Misbehave, tmp_path: Path)
     said, complaint = attach(tmp_path, {C.DEVICE_GET_REGION_INFO: fault}, **SOON)
     assert said == DEAD.replace("region EIO", "region ETIMEDOUT", 1)
     assert complaint.count("\n") == 1
+
+
+def test_a_server_that_asks_instead_of_answering_holds_up_no_longer(tmp_path: Path) -> None:
+    """It takes what it is answered slowly: in time for each answer, and 5 s for all of them."""
+    paces = []
+
+    def asks(server: FakeServer, header: Header, asked: bytes, _: list[int]) -> None:
+        server.socket.sendall(protocol.pack_message(1, C.DMA_READ, struct.pack("<QQ", 0, 8)) * 6000)
+        while len(paces) < 50 and server.socket.recv(2000):
+            paces.append(threading.Event().wait(0.1))
+
+    said, complaint = attach(tmp_path, {C.DEVICE_GET_REGION_INFO: asks}, **SOON)
+    assert said == DEAD.replace("region EIO", "region ETIMEDOUT", 1)
+    assert "the server does not answer" in complaint
+    assert len(paces) < 25
 
 
 @pytest.mark.parametrize(

@@ -25,8 +25,7 @@ enum {
     WB_NO_REGION = 255,
     WB_HEADER = 16,                                         /* bytes in front of every message */
     WB_MAX_MESSAGE = WB_HEADER + 16 + WB_MAX_TRANSFER,      /* a REGION_WRITE of the largest size */
-    WB_IN_SIZE = WB_MAX_MESSAGE + 65536,                    /* room for what arrives behind it */
-    WB_SCM_MAX = 253                                        /* SCM_MAX_FD of the kernel */
+    WB_IN_SIZE = WB_MAX_MESSAGE + 65536                     /* room for what arrives behind it */
 };
 
 /* Config space, PCI Local Bus 3.0 section 6.2. */

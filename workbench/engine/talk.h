@@ -8,6 +8,7 @@
 #define WB_TALK_H
 
 #include "internal.h"
+#include "scm.h"
 
 #include <poll.h>
 

@@ -5,9 +5,9 @@
  * does not block by itself.
  */
 #include "internal.h"
+#include "scm.h"
 
 #include <poll.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 int wb_wire_wait(int socket, short events, uint64_t deadline)
@@ -23,37 +23,6 @@ int wb_wire_wait(int socket, short events, uint64_t deadline)
 }
 
 /* ---- sending ---- */
-
-static void attach_fds(struct msghdr *message, uint8_t *control, const int *fds, uint32_t nfds)
-{
-    struct cmsghdr *header;
-
-    memset(control, 0, CMSG_SPACE(nfds * sizeof *fds));
-    message->msg_control = control;
-    message->msg_controllen = CMSG_SPACE(nfds * sizeof *fds);
-    header = CMSG_FIRSTHDR(message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(nfds * sizeof *fds);
-    memcpy(CMSG_DATA(header), fds, nfds * sizeof *fds);
-}
-
-/* Moves the parts behind the first n bytes; returns how many bytes are left. */
-static size_t advance(struct msghdr *message, size_t n)
-{
-    size_t left = 0;
-
-    for (size_t i = 0; i < message->msg_iovlen; i++) {
-        struct iovec *part = &message->msg_iov[i];
-        size_t gone = n < part->iov_len ? n : part->iov_len;
-
-        part->iov_base = (uint8_t *)part->iov_base + gone;
-        part->iov_len -= gone;
-        n -= gone;
-        left += part->iov_len;
-    }
-    return left;
-}
 
 int wb_wire_deliver(int socket, struct msghdr *message, uint64_t deadline)
 {
@@ -75,9 +44,7 @@ int wb_wire_deliver(int socket, struct msghdr *message, uint64_t deadline)
         if (n < 0)
             return -errno;
         begun = 1;
-        left = advance(message, (size_t)n);
-        message->msg_control = NULL;            /* the fds went with the first byte */
-        message->msg_controllen = 0;
+        left = wb_scm_advance(message, (size_t)n);
     }
     return 0;
 }
@@ -92,8 +59,7 @@ int wb_wire_send(int socket, uint8_t *bytes, uint32_t size, const int *fds, uint
 
     if (!rest.iov_len)
         return 0;
-    if (nfds)
-        attach_fds(&message, control, fds, nfds);
+    wb_scm_attach(&message, control, fds, nfds);
     return wb_wire_deliver(socket, &message, 0);
 }
 
@@ -104,8 +70,7 @@ ssize_t wb_wire_offer(int socket, uint8_t *bytes, uint32_t size, const int *fds,
     struct msghdr message = {.msg_iov = &whole, .msg_iovlen = 1};
     ssize_t n;
 
-    if (nfds)
-        attach_fds(&message, control, fds, nfds);
+    wb_scm_attach(&message, control, fds, nfds);
     n = nfds ? sendmsg(socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT)
              : send(socket, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
     if (n < 0)
@@ -114,32 +79,6 @@ ssize_t wb_wire_offer(int socket, uint8_t *bytes, uint32_t size, const int *fds,
 }
 
 /* ---- receiving ---- */
-
-/* Adds the descriptors of a message to `fds`; -EPROTO: too many; -EMFILE: lost, for the kernel had none left. */
-static int take_fds(struct msghdr *message, int *fds, uint32_t *nfds)
-{
-    /* There is room for as many as can be sent at once, so it is not for want of that. */
-    int result = message->msg_flags & MSG_CTRUNC ? -EMFILE : 0;
-
-    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR(message, part)) {
-        size_t bytes = part->cmsg_len - CMSG_LEN(0);
-
-        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
-            continue;
-        for (size_t i = 0; i + sizeof(int) <= bytes; i += sizeof(int)) {
-            int fd;
-
-            memcpy(&fd, CMSG_DATA(part) + i, sizeof fd);
-            if (*nfds < 2 * WB_SCM_MAX) {
-                fds[(*nfds)++] = fd;
-            } else {
-                close(fd);
-                result = -EPROTO;
-            }
-        }
-    }
-    return result;
-}
 
 ssize_t wb_wire_receive(int socket, uint8_t *bytes, uint32_t room, int *fds, uint32_t *nfds, int flags)
 {
@@ -153,6 +92,6 @@ ssize_t wb_wire_receive(int socket, uint8_t *bytes, uint32_t room, int *fds, uin
 
     if (n < 0)
         return -errno;
-    result = take_fds(&message, fds, nfds);
+    result = wb_scm_take(&message, fds, nfds, close);
     return result ? result : n;
 }

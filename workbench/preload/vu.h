@@ -4,9 +4,9 @@
 
 #include "preload.h"
 
-#include <sys/socket.h>
+#include "../engine/scm.h"
 
-enum { WBP_MAX_DATA = 1 << 20, WBP_MAX_MESSAGE = WBP_HEADER + 16 + WBP_MAX_DATA, WBP_SCM_MAX = 253,
+enum { WBP_MAX_DATA = 1 << 20, WBP_MAX_MESSAGE = WBP_HEADER + 16 + WBP_MAX_DATA,
        WBP_IN_SIZE = WBP_MAX_MESSAGE + 65536 };
 
 enum { WBP_TYPE = 0xf, WBP_REPLY = 1, WBP_NO_REPLY = 0x10, WBP_ERROR = 0x20 };
@@ -30,10 +30,11 @@ struct wbp_client {
     pthread_mutex_t talk;       /* what follows is of who holds it */
     uint16_t id;
     struct wbp_call *waiting;   /* NULL: answered, or nobody asked */
+    uint64_t deadline;          /* of the question; 0: nobody asks */
     int result;
     uint8_t *in, *out;
     uint32_t head, tail;        /* bytes of `in` that were not looked at */
-    int fds[2 * WBP_SCM_MAX];
+    int fds[2 * WB_SCM_MAX];
     uint32_t carried;           /* the first of them belong to the message at head */
     uint32_t nfds;              /* the others to the one that contains the byte before tail */
     int resample, on_death;
@@ -42,7 +43,6 @@ struct wbp_client {
 /* One recvmsg, and everything complete that is there by then; talk is held. -EAGAIN: nothing came in time. */
 int wbp_vu_step(struct wbp_client *client, int flags);
 int wbp_vu_send(struct wbp_client *client, struct msghdr *message, uint64_t deadline);
-void wbp_vu_attach(struct msghdr *message, void *control, const int *fds, uint32_t nfds);
 void wbp_vu_fail(struct wbp_client *client, int error);     /* the connection is over */
 int wbp_vu_start(struct wbp_client *client);                /* the reader thread */
 

@@ -41,7 +41,7 @@ static int send_call(struct wbp_client *client, const struct wbp_call *call, uin
     };
     struct msghdr message = {.msg_iov = parts, .msg_iovlen = 3};
 
-    wbp_vu_attach(&message, control, call->fds, call->nfds);
+    wb_scm_attach(&message, control, call->fds, call->nfds);
     return wbp_vu_send(client, &message, deadline);
 }
 
@@ -66,10 +66,12 @@ static int ask(struct wbp_client *client, struct wbp_call *call)
 
     arm(client, 0);
     client->waiting = call;
+    client->deadline = deadline;
     result = send_call(client, call, deadline);
     if (!result)
         result = wait_answer(client, deadline);
     client->waiting = NULL;
+    client->deadline = 0;
     if (result < 0) {
         wbp_vu_fail(client, result);
         return result == -ETIMEDOUT ? result : -EIO;

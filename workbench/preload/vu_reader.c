@@ -20,46 +20,6 @@ enum { STACK = 256 * 1024 };
 
 /* ---- descriptors ---- */
 
-void wbp_vu_attach(struct msghdr *message, void *control, const int *fds, uint32_t nfds)
-{
-    struct cmsghdr *header;
-
-    if (!nfds)
-        return;
-    memset(control, 0, CMSG_SPACE(nfds * sizeof *fds));
-    message->msg_control = control;
-    message->msg_controllen = CMSG_SPACE(nfds * sizeof *fds);
-    header = CMSG_FIRSTHDR(message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(nfds * sizeof *fds);
-    memcpy(CMSG_DATA(header), fds, nfds * sizeof *fds);
-}
-
-static int take_fds(struct wbp_client *client, struct msghdr *message)
-{
-    int result = message->msg_flags & MSG_CTRUNC ? -EPROTO : 0;
-
-    for (struct cmsghdr *part = CMSG_FIRSTHDR(message); part; part = CMSG_NXTHDR(message, part)) {
-        size_t bytes = part->cmsg_len - CMSG_LEN(0);
-
-        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
-            continue;
-        for (size_t i = 0; i + sizeof(int) <= bytes; i += sizeof(int)) {
-            int fd;
-
-            memcpy(&fd, CMSG_DATA(part) + i, sizeof fd);
-            if (client->nfds < 2 * WBP_SCM_MAX) {
-                client->fds[client->nfds++] = fd;
-            } else {
-                wbp_real.close(fd);
-                result = -EPROTO;
-            }
-        }
-    }
-    return result;
-}
-
 static void drop_fds(struct wbp_client *client, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
@@ -71,23 +31,6 @@ static void drop_fds(struct wbp_client *client, uint32_t count)
 }
 
 /* ---- sending ---- */
-
-/* What is left of a message of which n bytes went. */
-static size_t advance(struct msghdr *message, size_t n)
-{
-    size_t left = 0;
-
-    for (size_t i = 0; i < message->msg_iovlen; i++) {
-        struct iovec *part = &message->msg_iov[i];
-        size_t gone = n < part->iov_len ? n : part->iov_len;
-
-        part->iov_base = (uint8_t *)part->iov_base + gone;
-        part->iov_len -= gone;
-        n -= gone;
-        left += part->iov_len;
-    }
-    return left;
-}
 
 /* 0; a positive errno when nothing was sent and the next message may be; or a negative one. */
 int wbp_vu_send(struct wbp_client *client, struct msghdr *message, uint64_t deadline)
@@ -105,14 +48,15 @@ int wbp_vu_send(struct wbp_client *client, struct msghdr *message, uint64_t dead
         if (n < 0)
             return begun || errno == EPIPE || errno == ECONNRESET || errno == ENOTCONN ? -errno : errno;
         begun = 1;
-        left = advance(message, (size_t)n);
-        message->msg_control = NULL;    /* the descriptors went with the first byte */
-        message->msg_controllen = 0;
+        left = wb_scm_advance(message, (size_t)n);
     }
     return 0;
 }
 
-/* The payload lies behind the header's place in client->out already. */
+/*
+ * The payload lies behind the header's place in client->out already. Who waits for an answer waits no longer for
+ * the server's own questions, however many those are.
+ */
 static int answer(struct wbp_client *client, const struct wbp_header *to, uint32_t size, int error)
 {
     struct wbp_header header = {
@@ -121,14 +65,17 @@ static int answer(struct wbp_client *client, const struct wbp_header *to, uint32
     };
     struct iovec whole = {client->out, header.size};
     struct msghdr message = {.msg_iov = &whole, .msg_iovlen = 1};
+    uint64_t now = wbp_clock(), deadline = client->deadline ? client->deadline : now + wbp_settings.timeout_ms;
     int result;
 
+    if (now >= deadline)
+        return -ETIMEDOUT;
     if (error)
         wbp_log("%s: command %u of the server refused: %s", client->path, to->command, strerror(error));
     if (to->flags & WBP_NO_REPLY)
         return 0;
     memcpy(client->out, &header, sizeof header);
-    result = wbp_vu_send(client, &message, wbp_clock() + wbp_settings.timeout_ms);
+    result = wbp_vu_send(client, &message, deadline);
     return result > 0 ? -result : result;
 }
 
@@ -236,7 +183,7 @@ static int handle_received(struct wbp_client *client)
 
 int wbp_vu_step(struct wbp_client *client, int flags)
 {
-    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(WBP_SCM_MAX * sizeof(int)) + CMSG_SPACE(64)];
+    _Alignas(struct cmsghdr) uint8_t control[CMSG_SPACE(WB_SCM_MAX * sizeof(int)) + CMSG_SPACE(64)];
     struct iovec vector = {client->in + client->tail, WBP_IN_SIZE - client->tail};
     struct msghdr message = {
         .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control,
@@ -246,7 +193,7 @@ int wbp_vu_step(struct wbp_client *client, int flags)
 
     if (n < 0)
         return -errno;
-    result = take_fds(client, &message);
+    result = wb_scm_take(&message, client->fds, &client->nfds, wbp_real.close);
     if (result)
         return result;
     if (!n)
