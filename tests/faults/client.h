@@ -52,14 +52,9 @@ static int request(uint16_t command, const void *payload, uint32_t size, int fd,
     struct wire_header header = {++id, command, 16 + size, 0, 0};
     struct iovec parts[2] = {{&header, 16}, {(void *)(uintptr_t)payload, size}};
     struct msghdr said = {.msg_iov = parts, .msg_iovlen = 2};
-    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof fd)] = {0};
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof fd)];
 
-    if (fd >= 0) {
-        said.msg_control = control;
-        said.msg_controllen = sizeof control;
-        *CMSG_FIRSTHDR(&said) = (struct cmsghdr){CMSG_LEN(sizeof fd), SOL_SOCKET, SCM_RIGHTS};
-        memcpy(CMSG_DATA(CMSG_FIRSTHDR(&said)), &fd, sizeof fd);
-    }
+    wb_scm_attach(&said, control, &fd, fd >= 0);
     if (ended || sendmsg(pair[0], &said, MSG_NOSIGNAL) != (ssize_t)(16 + size))
         ended = 1;
     while (!ended && take_message(&header, bytes))

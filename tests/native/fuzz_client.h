@@ -147,7 +147,7 @@ static void drain(int wait)
 
 static void say(const uint8_t *bytes, size_t size, const int *fds, unsigned nfds)
 {
-    _Alignas(struct cmsghdr) char control[CMSG_SPACE(254 * sizeof(int))] = {0};
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(254 * sizeof(int))];
 
     for (size_t done = 0; done < size && !client.over;) {
         struct iovec vector = {(void *)(uintptr_t)(bytes + done), size - done};
@@ -155,14 +155,8 @@ static void say(const uint8_t *bytes, size_t size, const int *fds, unsigned nfds
         struct pollfd ready = {pair[0], POLLIN | POLLOUT, 0};
         ssize_t n;
 
-        if (nfds && !done) {
-            said.msg_control = control;
-            said.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
-            CMSG_FIRSTHDR(&said)->cmsg_level = SOL_SOCKET;
-            CMSG_FIRSTHDR(&said)->cmsg_type = SCM_RIGHTS;
-            CMSG_FIRSTHDR(&said)->cmsg_len = CMSG_LEN(nfds * sizeof(int));
-            memcpy(CMSG_DATA(CMSG_FIRSTHDR(&said)), fds, nfds * sizeof(int));
-        }
+        if (!done)
+            wb_scm_attach(&said, control, fds, nfds);
         n = sendmsg(pair[0], &said, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno != EAGAIN && errno != EINTR)
             return;

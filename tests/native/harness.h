@@ -5,6 +5,7 @@
 #include "wb_libc.h"
 #include "wb.h"
 #include "wb_serve.h"
+#include "scm.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -122,18 +123,11 @@ static inline wb_device *make_device(struct stub *stub)
 
 static inline void put(int socket, const void *bytes, size_t size, const int *fds, size_t nfds)
 {
-    _Alignas(struct cmsghdr) char control[CMSG_SPACE(16 * sizeof(int))] = {0};
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(16 * sizeof(int))];
     struct iovec vector = {(void *)(uintptr_t)bytes, size};
     struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
 
-    if (nfds) {
-        message.msg_control = control;
-        message.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
-        CMSG_FIRSTHDR(&message)->cmsg_level = SOL_SOCKET;
-        CMSG_FIRSTHDR(&message)->cmsg_type = SCM_RIGHTS;
-        CMSG_FIRSTHDR(&message)->cmsg_len = CMSG_LEN(nfds * sizeof(int));
-        memcpy(CMSG_DATA(CMSG_FIRSTHDR(&message)), fds, nfds * sizeof(int));
-    }
+    wb_scm_attach(&message, control, fds, (uint32_t)nfds);
     CHECK(sendmsg(socket, &message, MSG_NOSIGNAL) == (ssize_t)size);
 }
 
