@@ -3,13 +3,14 @@
  *
  * client SOCKET [raw]: connects and says VERSION (raw: says nothing, for echo.c). Then one line in, one line
  * out. All figures are ns. What is called a mean is the lower quartile of the means of short blocks (shorter
- * than a scheduler's slice): what else the machine does is seen in the others. `spin` makes it poll the socket instead of sleeping in it.
+ * than a scheduler's slice): what else the machine does is seen in the others. `spin` makes it poll the
+ * socket instead of sleeping in it.
  *
  *   read REGION OFFSET SIZE COUNT          mean of a round trip
  *   walk REGION OFFSET SIZE COUNT SPAN     mean of a read, each elsewhere in the SPAN bytes from OFFSET on
  *   spread REGION OFFSET SIZE COUNT        50th percentile, 99th, the longest
  *   write REGION OFFSET SIZE COUNT         mean of a write with reply
- *   post REGION OFFSET SIZE COUNT BATCH    mean of a write without reply, BATCH messages a send; ends with a read
+ *   post REGION OFFSET SIZE COUNT BATCH    mean of a write without reply, BATCH messages a send; then a read
  *   until REGION OFFSET SIZE SECONDS       reads for so long: how many, 50th percentile, 99th
  *   during REGION OFFSET SIZE FROM TO      reads between two times of CLOCK_MONOTONIC, ns: how many
  *   also SOCKET                            connects there, too: reads take turns among all
@@ -27,7 +28,8 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { VERSION = 1, REGION_READ = 9, REGION_WRITE = 10, NO_REPLY = 0x10, ERROR = 0x20, MOST = 1 << 22, BLOCK = 20, SENDS = 10, MOST_SERVERS = 256 };
+enum { VERSION = 1, REGION_READ = 9, REGION_WRITE = 10, NO_REPLY = 0x10, ERROR = 0x20 };
+enum { MOST = 1 << 22, BLOCK = 20, SENDS = 10, MOST_SERVERS = 256 };
 
 struct header {
     uint16_t id, command;
@@ -89,7 +91,8 @@ static struct access message(unsigned command, unsigned region, unsigned long of
     if (size > sizeof ((struct access *)0)->data)
         exit(2);
     return (struct access){
-        .header = {.command = (uint16_t)command, .size = 32 + data}, .offset = offset, .region = region, .count = size,
+        .header = {.command = (uint16_t)command, .size = 32 + data}, .offset = offset, .region = region,
+        .count = size,
     };
 }
 
@@ -202,7 +205,8 @@ static unsigned long during(struct access request, uint64_t from, uint64_t to)
 /* A block ends with a read, so that all is done. */
 static double post(unsigned region, unsigned long offset, unsigned size, unsigned long count, unsigned batch)
 {
-    struct access write = message(REGION_WRITE, region, offset, size), read = message(REGION_READ, region, offset, size);
+    struct access write = message(REGION_WRITE, region, offset, size);
+    struct access read = message(REGION_READ, region, offset, size);
     char *bytes = malloc((size_t)batch * write.header.size);
     unsigned long block = 0;
 

@@ -45,7 +45,8 @@ static void copy(int way, uint64_t at, size_t size)
     else if (way > 2)
         peer_copy(at, way == 3 ? own : NULL, own, size);
 #endif
-    else if (way == 1 ? wb_dma_read(device, at, own, size, WB_DEVICE) : wb_dma_write(device, at, own, size, WB_DEVICE))
+    else if (way == 1 ? wb_dma_read(device, at, own, size, WB_DEVICE)
+                      : wb_dma_write(device, at, own, size, WB_DEVICE))
         abort();
     __asm__ volatile("" ::: "memory");
 }

@@ -1,6 +1,7 @@
 /*
- * engine.c - one access inside the engine, without a socket: ns of a 4-byte read and write with their records,
- * of adding a record to the log alone, of the clock, and of a read with a native hook; medians of short rounds.
+ * engine.c - one access inside the engine, without a socket: ns of a 4-byte read and write with their
+ * records, of adding a record to the log alone, of the clock, and of a read with a native hook; medians of
+ * short rounds.
  */
 #include "wb_libc.h"
 #include "wb.h"

@@ -386,7 +386,9 @@ static const struct { enum wrapped which; int errors[2]; } failures[] = {
     {READ, {EAGAIN}}, {WRITE, {EAGAIN}}, {READLINK, {EACCES}}, {LSEEK, {EINVAL}}, {SYSCALL, {EAGAIN, ENOSYS}},
 };
 
-static const enum wrapped interruptible[] = {RECVMSG, SENDMSG, SEND, POLL, EPOLL_WAIT, PREAD, PWRITE, PREADV2};
+static const enum wrapped interruptible[] = {
+    RECVMSG, SENDMSG, SEND, POLL, EPOLL_WAIT, PREAD, PWRITE, PREADV2,
+};
 static const enum wrapped shortened[] = {RECVMSG, SENDMSG, SEND, PREAD, PWRITE};
 
 static void fail_each(enum wrapped which, int error)
@@ -397,7 +399,8 @@ static void fail_each(enum wrapped which, int error)
         n++;
     printf("%s: %u calls failed with %s\n", wrap_names[which], n - 1, strerrorname_np(error));
     /* Eventfds are read and written on old kernels only. */
-    CHECK(n > 1 || which == READ || which == WRITE || !by_poller == (which >= EPOLL_CREATE1 && which <= EPOLL_WAIT));
+    CHECK(n > 1 || which == READ || which == WRITE
+          || !by_poller == (which >= EPOLL_CREATE1 && which <= EPOLL_WAIT));
 }
 
 static void spoil(enum wrapped which, enum fault fault, const char *how)

@@ -23,8 +23,8 @@
 
 const char *const wrap_names[WRAPPED] = {
     "malloc", "calloc", "realloc", "mmap", "recvmsg", "sendmsg", "send", "poll", "epoll_create1", "epoll_ctl",
-    "epoll_wait", "eventfd", "memfd_create", "fcntl", "ftruncate", "fstat", "fstatfs", "pread", "pwrite", "preadv2",
-    "read", "write", "readlink", "lseek", "syscall",
+    "epoll_wait", "eventfd", "memfd_create", "fcntl", "ftruncate", "fstat", "fstatfs", "pread", "pwrite",
+    "preadv2", "read", "write", "readlink", "lseek", "syscall",
 };
 
 __thread int wrap_armed;
@@ -140,7 +140,9 @@ long __wrap_syscall(long number, ...)
     for (int i = 0; i < 5; i++)
         words[i] = va_arg(list, long);
     va_end(list);
-    return fails(strikes(SYSCALL)) ? -1 : __real_syscall(number, words[0], words[1], words[2], words[3], words[4]);
+    if (fails(strikes(SYSCALL)))
+        return -1;
+    return __real_syscall(number, words[0], words[1], words[2], words[3], words[4]);
 }
 
 /* ---- calls that may do less than asked ---- */

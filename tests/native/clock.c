@@ -1,4 +1,7 @@
-/* clock.c - wb_clock() is CLOCK_MONOTONIC to within a microsecond, in every thread, after any gap, and never goes back. */
+/*
+ * clock.c - wb_clock() is CLOCK_MONOTONIC to within a microsecond, in every thread, after any gap, and never
+ * goes back.
+ */
 #include "harness.h"
 
 #include <time.h>

@@ -1,5 +1,6 @@
 /*
- * fuzz_client.h - the client's end of a fuzzed conversation: says anything, and knows which replies must come.
+ * fuzz_client.h - the client's end of a fuzzed conversation: says anything, and knows which replies must
+ * come.
  *
  * It follows what it says, message by message, and takes every reply in turn; questions of the server are
  * answered as client.answer says. One thread uses it.
@@ -58,7 +59,8 @@ static void follow(const uint8_t *bytes, size_t size)
             memcpy((uint8_t *)&client.header + client.have, bytes, n);
             client.have += (unsigned)n;
             client.rest = client.header.size - 16;
-            client.broken = client.have == 16 && (client.header.size < 16 || client.header.size > LONGEST + 32);
+            client.broken = client.have == 16
+                            && (client.header.size < 16 || client.header.size > LONGEST + 32);
         } else {
             n = size < client.rest ? size : client.rest;
             client.rest -= n;
@@ -131,7 +133,9 @@ static void drain(int wait)
 {
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(64 * sizeof(int))];
     struct iovec vector = {client.in + client.got, sizeof client.in - client.got};
-    struct msghdr got = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct msghdr got = {
+        .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control,
+    };
     ssize_t n = client.over ? 0 : recvmsg(pair[0], &got, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))   /* the fuzzer has a clock that interrupts */

@@ -4,8 +4,8 @@
  * the engine. Afterwards an honest client is served, and nothing was lost.
  *
  * The fuzzer's thread is the client. Another serves, and a third asks for memory that only messages reach.
- * Every message that wants a reply must get one, in order, until the server hangs up. An input with an odd number
- * of bytes is served by a poller.
+ * Every message that wants a reply must get one, in order, until the server hangs up. An input with an odd
+ * number of bytes is served by a poller.
  */
 #include "fuzz_client.h"
 
@@ -76,7 +76,7 @@ static void hook(void *context, wb_access *access)
     if (!access->write || world.depth)
         return;
     memcpy(script, &access->value, 8);
-    CHECK(!wb_region_get(world.device, WB_BAR0, WB_VALUE, 16, script + 8, 48));     /* a longer one than fits */
+    CHECK(!wb_region_get(world.device, WB_BAR0, WB_VALUE, 16, script + 8, 48));   /* a longer one than fits */
     in.left = script[7] == 0xff ? sizeof script : access->size;
     calls_run(&world, &in);
 }
@@ -215,7 +215,8 @@ static void one_message(struct input *in)
     memcpy(payload, in->at, n);
     in->at += n;
     in->left -= n;
-    say_message((uint16_t)(flags >> 6 ? flags : client.last & 0xff), command, flags, payload, size, fds, nfds);
+    say_message((uint16_t)(flags >> 6 ? flags : client.last & 0xff), command, flags, payload, size, fds,
+                nfds);
 }
 
 static void raw_bytes(struct input *in)

@@ -31,7 +31,8 @@ static inline uint64_t take(struct input *in, unsigned bytes)
 static inline uint64_t number(struct input *in)
 {
     static const uint64_t edges[] = {
-        128, 255, 256, 4095, 4097, 65535, 65536, 1 << 20, (1 << 20) + 1, INT32_MAX, UINT32_MAX, UINT64_C(1) << 32,
+        128, 255, 256, 4095, 4097, 65535, 65536, 1 << 20, (1 << 20) + 1, INT32_MAX, UINT32_MAX,
+        UINT64_C(1) << 32,
         UINT64_C(1) << 40, INT64_MAX, UINT64_C(1) << 63, UINT64_MAX, UINT64_MAX - 4095, UINT64_MAX - 7, 8, 20,
         0x10000, 0x11000, 2048, 253, 65534, 8191, 12288, 12308, 16384, UINT32_MAX - 1, 64, 63,
     };

@@ -16,7 +16,7 @@ struct world {
     struct input *script;       /* what hooks and cold messages do: the rest of the input, or NULL */
     int depth;                  /* calls_run() inside calls_run() */
     int served;                 /* the description is over */
-    int beside;                 /* the caller is not the serving thread, and so maps nothing: maps end with the client */
+    int beside;      /* the caller is not the serving thread, and so maps nothing: maps end with the client */
     int fds[KINDS];             /* -1: not made yet */
     wb_watch *watches[WATCHES];
     wb_native_slot slots[SLOTS];
@@ -73,7 +73,8 @@ static inline void describe(struct world *world, struct input *in)
 
     switch (take(in, 1) % 5) {
     case 0:
-        wb_region_add(device, (uint32_t)at_most(in, 10), at_most(in, UINT64_C(1) << 32), (uint32_t)at_most(in, 3));
+        wb_region_add(device, (uint32_t)at_most(in, 10), at_most(in, UINT64_C(1) << 32),
+                      (uint32_t)at_most(in, 3));
         break;
     case 1:
         wb_region_share(device, (uint32_t)at_most(in, 10), number(in), number(in));
@@ -286,7 +287,8 @@ static inline void call_watch(struct world *world, struct input *in)
 
     if (!*watch) {
         region = (uint32_t)at_most(in, 10);
-        if (wb_watch_new(world->device, region, number(in), at_most(in, 1 << 20), 1, (uint32_t)take(in, 1), watch))
+        if (wb_watch_new(world->device, region, number(in), at_most(in, 1 << 20), 1, (uint32_t)take(in, 1),
+                         watch))
             *watch = NULL;
     } else if (what % 4 == 3) {
         wb_watch_free(*watch);
@@ -304,7 +306,8 @@ static inline void read_log(struct world *world)
     uint32_t count = wb_log_copy(world->device, &world->since, records, LOGGED);
 
     for (uint32_t i = 0; i < count; i++) {
-        CHECK(records[i].seq >= world->expected && records[i].kind < WB_KINDS && records[i].origin < WB_ORIGINS);
+        CHECK(records[i].seq >= world->expected);
+        CHECK(records[i].kind < WB_KINDS && records[i].origin < WB_ORIGINS);
         world->expected = records[i].seq + 1;
     }
     CHECK(world->expected <= wb_log_count(world->device));
@@ -354,7 +357,8 @@ static inline void call_other(struct world *world, struct input *in)
 {
     switch (take(in, 1) % 6) {
     case 0:
-        wb_doorbell_open(world->device, (uint32_t)at_most(in, 10), number(in), (uint32_t)number(in), number(in));
+        wb_doorbell_open(world->device, (uint32_t)at_most(in, 10), number(in), (uint32_t)number(in),
+                         number(in));
         break;
     case 1:
         wb_serve_trace(world->device, (int)take(in, 1) & 1);

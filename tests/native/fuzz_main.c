@@ -1,4 +1,7 @@
-/* fuzz_main.c - runs files through a fuzz target that was built without a fuzzer: the corpus, with any compiler. */
+/*
+ * fuzz_main.c - runs files through a fuzz target that was built without a fuzzer: the corpus, with any
+ * compiler.
+ */
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,6 @@
-/* mapped.c - shared pages: a client that stores into its own mapping, pokes and messages beside it, watches. */
+/*
+ * mapped.c - shared pages: a client that stores into its own mapping, pokes and messages beside it, watches.
+ */
 #include "harness.h"
 
 enum { SIZE = 4 * 4096, SHARED = 4096, ROUNDS = 20000 };

@@ -1,4 +1,7 @@
-/* polled.c - devices in one poller: clients that come and go, one paused, one that takes no replies, floods, stop. */
+/*
+ * polled.c - devices in one poller: clients that come and go, one paused, one that takes no replies, floods,
+ * stop.
+ */
 #include "harness.h"
 
 enum { DEVICES = 3, ROUNDS = 6, ACCESSES = 60 };
@@ -170,7 +173,8 @@ static void slow(void)
 
 /* ---- clients that do not let go ---- */
 
-enum { WRITES = 2000, RING = 72, FLOOD = 256, FLOODED = 200, MOST_FLOOD = 20000, FAR = 0x100000, FAR_SIZE = 0x40000 };
+enum { WRITES = 2000, FLOODED = 200, MOST_FLOOD = 20000 };
+enum { RING = 72, FLOOD = 256, FAR = 0x100000, FAR_SIZE = 0x40000 };
 
 static struct line loud, quiet;
 static int written, seen, rung;     /* atomic, as they are looked at by other threads */
@@ -216,7 +220,8 @@ static int on_read(const wb_native *wb, wb_touch *access)
 static int on_flood(const wb_native *wb, wb_touch *access)
 {
     (void)wb, (void)access;
-    if (__atomic_add_fetch(&written, 1, __ATOMIC_RELAXED) < MOST_FLOOD && !__atomic_load_n(&rung, __ATOMIC_RELAXED))
+    if (__atomic_add_fetch(&written, 1, __ATOMIC_RELAXED) < MOST_FLOOD
+        && !__atomic_load_n(&rung, __ATOMIC_RELAXED))
         post(&loud, FLOOD);
     return 0;
 }
@@ -228,7 +233,8 @@ static int on_ring(const wb_native *wb, wb_touch *access)
     return 0;
 }
 
-static void hook(wb_device *device, wb_native_slot *slot, wb_native_hook function, uint64_t offset, uint8_t write)
+static void hook(wb_device *device, wb_native_slot *slot, wb_native_hook function, uint64_t offset,
+                 uint8_t write)
 {
     *slot = (wb_native_slot){.hook = function, .offset = offset, .size = 8, .write = write};
     CHECK(!wb_native_swap(device, NULL, slot, 0));
@@ -274,7 +280,8 @@ static void flooded(void)
     for (int i = 0; i < FLOODED; i++)
         post(&loud, FLOOD);
     touch(loud.pair[0]);
-    CHECK(__atomic_load_n(&rung, __ATOMIC_RELAXED) && __atomic_load_n(&rung, __ATOMIC_RELAXED) < MOST_FLOOD / 2);
+    CHECK(__atomic_load_n(&rung, __ATOMIC_RELAXED));
+    CHECK(__atomic_load_n(&rung, __ATOMIC_RELAXED) < MOST_FLOOD / 2);
     CHECK(!wb_native_swap(devices[0], &slots[0], NULL, 0) && !wb_native_swap(devices[0], &slots[1], NULL, 0));
 }
 
@@ -316,7 +323,9 @@ static int in_order(void)
     return count && memchr(order, '2', count) && order[count - 1] == 'r';
 }
 
-/* Each ring comes behind what was sent before it, also one that comes while the ring before is carried out. */
+/*
+ * Each ring comes behind what was sent before it, also one that comes while the ring before is carried out.
+ */
 static void ordered(void)
 {
     static wb_native_slot slots[3];

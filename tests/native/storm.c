@@ -1,6 +1,7 @@
 /*
- * storm.c - clients come and go while other threads swap native hooks, log dirty pages, take the state, pause,
- * hold and halt the device, ask for far memory, watch mapped pages and read the log: everything at once.
+ * storm.c - clients come and go while other threads swap native hooks, log dirty pages, take the state,
+ * pause, hold and halt the device, ask for far memory, watch mapped pages and read the log: everything at
+ * once.
  *
  * Nothing here waits for a thread that could wait for it: whatever the order, the client's requests are
  * answered and every thread ends.
@@ -51,8 +52,11 @@ static void make(void)
     const wb_irq_places places = {.msix = MSIX, .table = TABLE, .pba = PBA};
 
     device = stub.device = wb_device_new(&upcalls, 1024);
-    CHECK(device && !wb_region_add(device, WB_BAR0, BAR_SIZE, 3) && !wb_region_add(device, WB_CONFIG, CONFIG_SIZE, 3));
-    CHECK(!wb_region_add(device, SHARED_BAR, SHARED_SIZE, 3) && !wb_region_share(device, SHARED_BAR, 0, SHARED_SIZE));
+    CHECK(device);
+    CHECK(!wb_region_add(device, WB_BAR0, BAR_SIZE, 3));
+    CHECK(!wb_region_add(device, WB_CONFIG, CONFIG_SIZE, 3));
+    CHECK(!wb_region_add(device, SHARED_BAR, SHARED_SIZE, 3));
+    CHECK(!wb_region_share(device, SHARED_BAR, 0, SHARED_SIZE));
     for (uint32_t plane = WB_READABLE; plane <= WB_WRITABLE; plane++) {
         fill(device, WB_BAR0, plane, 0, 0xff, BAR_SIZE);
         fill(device, WB_CONFIG, plane, 4, 0xff, 2);
@@ -60,7 +64,9 @@ static void make(void)
     fill(device, WB_CONFIG, WB_RESET, 4, 4, 1);
     fill(device, WB_CONFIG, WB_VALUE, 4, 4, 1);
     CHECK(!wb_region_hook(device, WB_BAR0, BELL, 4, WB_HOOK_WRITE, 1));
-    CHECK(!wb_irq_add(device, WB_INTX, 1) && !wb_irq_add(device, WB_MSIX, 8) && !wb_irq_place(device, &places));
+    CHECK(!wb_irq_add(device, WB_INTX, 1));
+    CHECK(!wb_irq_add(device, WB_MSIX, 8));
+    CHECK(!wb_irq_place(device, &places));
 }
 
 /* ---- threads ---- */
@@ -81,7 +87,9 @@ static void *swap(void *unused)
         wb_native_slot *next = running() ? calloc(1, sizeof *next) : NULL;
 
         if (next)
-            *next = (wb_native_slot){.hook = count_call, .offset = 0x28, .size = 4, .write = 1, .revision = 3};
+            *next = (wb_native_slot){
+                .hook = count_call, .offset = 0x28, .size = 4, .write = 1, .revision = 3,
+            };
         CHECK(!wb_native_swap(device, last, next, (int)(i & 1)));
         while (last && wb_native_busy(device, last))
             sched_yield();
@@ -146,7 +154,8 @@ static void *pause_and_step(void *unused)
         (void)wb_gate_waiting(device);
         wb_gate_pause(device, 0);
         wb_serve_trace(device, i & 1);
-        CHECK(wb_irq_trigger(device, WB_IRQ_ANY, i % 8, WB_DEVICE) >= 0 && wb_irq_level(device, 2, i & 1, WB_DEVICE) >= 0);
+        CHECK(wb_irq_trigger(device, WB_IRQ_ANY, i % 8, WB_DEVICE) >= 0);
+        CHECK(wb_irq_level(device, 2, i & 1, WB_DEVICE) >= 0);
     }
     return unused;
 }
@@ -211,14 +220,20 @@ static void answer(const struct wire_header *asked, const uint8_t *bytes)
     put(pair[0], bytes, reply.size - 16, NULL, 0);
 }
 
-/* The server's questions come between the replies. One that comes when nothing is asked any more ends in time. */
-static void request(uint16_t command, const void *payload, uint32_t size, const int *fds, size_t nfds, int *bell)
+/*
+ * The server's questions come between the replies. One that comes when nothing is asked any more ends in
+ * time.
+ */
+static void request(uint16_t command, const void *payload, uint32_t size, const int *fds, size_t nfds,
+                    int *bell)
 {
     static uint8_t bytes[1 << 18];
     struct wire_header header = {command, command, 16 + size, 0, 0};
     _Alignas(struct cmsghdr) char control[CMSG_SPACE(16 * sizeof(int))];
     struct iovec vector = {&header, 16};
-    struct msghdr got = {.msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control};
+    struct msghdr got = {
+        .msg_iov = &vector, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control,
+    };
 
     memcpy(bytes, &header, 16);
     if (size)

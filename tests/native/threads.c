@@ -1,4 +1,6 @@
-/* threads.c - everything at once: a client, the loop, and threads that trigger, poke, reset, copy and wait. */
+/*
+ * threads.c - everything at once: a client, the loop, and threads that trigger, poke, reset, copy and wait.
+ */
 #include "harness.h"
 #include "wb_python.h"
 
@@ -123,7 +125,8 @@ static void *await(void *unused)
 static void map_and_unmap(int file, int truncate)
 {
     struct { uint32_t argsz, flags; uint64_t offset, iova, size; } map = {32, 3, 0, 0x10000, 4096};
-    struct { uint32_t argsz, flags; uint64_t iova, size; } unmap = {24, 0, 0x10000, 4096}, all = {24, 2, 0, 0};
+    struct { uint32_t argsz, flags; uint64_t iova, size; }
+        unmap = {24, 0, 0x10000, 4096}, all = {24, 2, 0, 0};
 
     for (int i = 0; i < 3; i++, map.iova += 4096, map.offset += 4096)
         CHECK(!ask(pair[0], 2, &map, sizeof map, &file, 1));
@@ -153,7 +156,8 @@ static void use_interrupts(unsigned round)
 /* Enables, masks and unmasks MSI-X, as a whole and by its table. */
 static void use_messages(unsigned round)
 {
-    struct { uint64_t offset; uint32_t region, count; uint8_t data[4]; } write = {MSIX + 2, WB_CONFIG, 2, {0}};
+    struct { uint64_t offset; uint32_t region, count; uint8_t data[4]; }
+        write = {MSIX + 2, WB_CONFIG, 2, {0}};
 
     write.data[1] = round & 1 ? 0x80 : round & 2 ? 0xc0 : 0;
     CHECK(!ask(pair[0], 10, &write, 18, NULL, 0));
@@ -168,7 +172,8 @@ static void use_messages(unsigned round)
 
 static void use_regions(unsigned round)
 {
-    struct { uint64_t offset; uint32_t region, count; uint8_t data[48]; } access = {round % 32, WB_BAR0, 48, {0}};
+    struct { uint64_t offset; uint32_t region, count; uint8_t data[48]; }
+        access = {round % 32, WB_BAR0, 48, {0}};
     const uint32_t size = 16;
 
     CHECK(!ask(pair[0], 9, &access, size, NULL, 0));
@@ -184,7 +189,8 @@ static void use_regions(unsigned round)
 /* Sleep, be read, wake up, which resets; now and then a function-level reset. */
 static void use_power(unsigned round)
 {
-    struct { uint64_t offset; uint32_t region, count; uint8_t data[2]; } access = {PMCSR, WB_CONFIG, 1, {3, 0}};
+    struct { uint64_t offset; uint32_t region, count; uint8_t data[2]; }
+        access = {PMCSR, WB_CONFIG, 1, {3, 0}};
     const uint32_t size = 16;
 
     CHECK(!ask(pair[0], 10, &access, size + 1, NULL, 0));

@@ -29,7 +29,8 @@ static inline int chunk_programmed(const struct wb_region *region, uint64_t offs
 
 /*
  * Runs the hooks with the lock released; what they changed is seen by whoever loads afterwards. `bits` are
- * those of the bytes: where there is a Python hook among them, Python runs the native ones too, in their order.
+ * those of the bytes: where there is a Python hook among them, Python runs the native ones too, in their
+ * order.
  */
 static void call_hook(struct access *access, uint64_t offset, uint32_t size, uint64_t value, uint64_t old,
                       uint64_t bits)
@@ -127,8 +128,8 @@ static uint64_t shown(const struct wb_region *region, uint64_t offset, uint64_t 
 static void write_chunk(struct access *access, uint64_t offset, const uint8_t *bytes, uint32_t size)
 {
     struct wb_region *region = access->region;
-    uint64_t mask = size_mask(size), data = 0, before = shown(region, offset, mask), old, changed, known, pulse;
-    uint64_t hooks;
+    uint64_t mask = size_mask(size), data = 0, before = shown(region, offset, mask);
+    uint64_t old, changed, known, pulse, hooks;
 
     memcpy(&data, bytes, size);
     old = load(region, WB_VALUE, offset) & mask;
@@ -151,7 +152,8 @@ static void write_chunk(struct access *access, uint64_t offset, const uint8_t *b
 }
 
 /* Pages that the client maps have no rules. */
-static void shared_chunk(struct access *access, uint64_t offset, uint8_t *out, const uint8_t *in, uint32_t size)
+static void shared_chunk(struct access *access, uint64_t offset, uint8_t *out, const uint8_t *in,
+                         uint32_t size)
 {
     uint32_t shown = size < 8 ? size : 8;
     uint64_t old = 0, now = 0;

@@ -5,10 +5,10 @@
  * uses for its own clock (and so has compared between cores), a thread anchors the counter to CLOCK_MONOTONIC
  * about once a millisecond, and in between multiplies. Elsewhere this is clock_gettime().
  *
- * The anchor is a thread's own, so nothing is shared. It is taken again when its two readings are too far apart,
- * so that no preemption comes between them. Its rate is that of the time since the anchor before, and counts
- * only when two in a row agree: at first, and after the counter or the clock jumped, clock_gettime() answers.
- * A thread never sees time go back. Off by less than a microsecond: tests/native/clock.c.
+ * The anchor is a thread's own, so nothing is shared. It is taken again when its two readings are too far
+ * apart, so that no preemption comes between them. Its rate is that of the time since the anchor before, and
+ * counts only when two in a row agree: at first, and after the counter or the clock jumped, clock_gettime()
+ * answers. A thread never sees time go back. Off by less than a microsecond: tests/native/clock.c.
  */
 #include "internal.h"
 
@@ -116,7 +116,7 @@ static __attribute__((noinline)) uint64_t drop_anchor(struct anchor *anchor)
 uint64_t wb_clock(void)
 {
     struct anchor *anchor = &of_thread;
-    uint64_t since = anchor->span ? __rdtsc() - anchor->ticks : 0;      /* where it is slow it is left alone */
+    uint64_t since = anchor->span ? __rdtsc() - anchor->ticks : 0;     /* where it is slow it is left alone */
     uint64_t now = since < anchor->span ? anchor->ns + (since * anchor->rate >> 32) : drop_anchor(anchor);
 
     if (now < anchor->last)

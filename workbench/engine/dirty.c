@@ -287,7 +287,8 @@ static int report_locked(wb_device *device, struct report *report)
         set_bits(report->bits, 0, (report->last - report->first) / report->page_size);
     number = (report->first >> dirty->shift) / CHUNK_BITS;
     to = (report->last >> dirty->shift) / CHUNK_BITS;
-    for (place = find_chunk(dirty, number); place < dirty->chunks && dirty->chunk[place]->number <= to; place++)
+    place = find_chunk(dirty, number);
+    for (; place < dirty->chunks && dirty->chunk[place]->number <= to; place++)
         report_chunk(report, dirty->chunk[place], dirty->shift);
     return 0;
 }
@@ -295,7 +296,9 @@ static int report_locked(wb_device *device, struct report *report)
 int wb_dirty_report(wb_device *device, uint64_t iova, uint64_t length, uint64_t page_size, uint64_t *bitmap,
                     uint64_t words)
 {
-    struct report report = {.first = iova, .last = iova + (length - 1), .page_size = page_size, .bits = bitmap};
+    struct report report = {
+        .first = iova, .last = iova + (length - 1), .page_size = page_size, .bits = bitmap,
+    };
     int result;
 
     if (!is_power(page_size) || !length || report.last < iova || (length - 1) / page_size / 64 + 1 != words)

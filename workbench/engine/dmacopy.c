@@ -279,7 +279,8 @@ static uint8_t *mapped_locked(wb_device *device, uint64_t iova, uint64_t size, u
     if (refused_locked(device) || wb_range_get_locked(device, iova, access, &range))
         return NULL;
     file = range->file;
-    if (wb_range_is_far(range) || !file->bytes || file->huge || size > range->at.size - (iova - range->at.iova))
+    if (wb_range_is_far(range) || !file->bytes || file->huge
+        || size > range->at.size - (iova - range->at.iova))
         return NULL;
     return file->bytes + range->at.offset + (iova - range->at.iova);
 }
@@ -311,7 +312,8 @@ static int quick(wb_device *device, uint64_t iova, uint8_t *to, const uint8_t *f
 
 /* ---- the calls ---- */
 
-int wb_dma_gather(wb_device *device, const wb_dma_span *spans, uint32_t count, uint8_t *bytes, uint32_t origin)
+int wb_dma_gather(wb_device *device, const wb_dma_span *spans, uint32_t count, uint8_t *bytes,
+                  uint32_t origin)
 {
     struct copy copy = new_copy(spans, count, bytes, NULL, origin);
 

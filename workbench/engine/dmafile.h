@@ -1,4 +1,6 @@
-/* dmafile.h - guest memory inside the engine: dma.c keeps the table, dmafile.c its files, dmacopy.c copies. */
+/*
+ * dmafile.h - guest memory inside the engine: dma.c keeps the table, dmafile.c its files, dmacopy.c copies.
+ */
 #ifndef WB_DMAFILE_H
 #define WB_DMAFILE_H
 
@@ -36,10 +38,14 @@ int wb_file_use_locked(wb_device *device, const struct stat *status, int mode, i
                        struct wb_file **used);
 /* A range needs the file no more. What nobody needs is moved to *dead: free it without the lock. */
 void wb_file_drop_locked(wb_device *device, struct wb_file *file, struct wb_file **dead);
-void wb_file_forget_locked(wb_device *device, struct wb_file **dead);  /* private files of a client that is gone */
+/* private files of a client that is gone */
+void wb_file_forget_locked(wb_device *device, struct wb_file **dead);
 void wb_file_free(struct wb_file *dead);
-/* Copies at an offset of the file, `to` or `from` being our side and the other NULL: 0, -EIO or -EOPNOTSUPP. */
-int wb_file_copy(const struct wb_file *file, uint64_t offset, uint8_t *to, const uint8_t *from, uint64_t size);
+/*
+ * Copies at an offset of the file, `to` or `from` being our side and the other NULL: 0, -EIO or -EOPNOTSUPP.
+ */
+int wb_file_copy(const struct wb_file *file, uint64_t offset, uint8_t *to, const uint8_t *from,
+                 uint64_t size);
 
 /* ---- dma.c ---- */
 

@@ -2,12 +2,13 @@
  * eventfd.c - a client's eventfds: told from other files, emptied and signalled, and never waited for.
  *
  * Who has an eventfd too may fill it, and make it one that blocks, between our look at it and our write. So
- * it is not written. An asynchronous read that cannot but fail (Linux AIO: too short for an eventfd) names it as
- * the one to signal at its end, and the kernel adds 1 as it does for its own devices: that cannot wait, and one
- * that is full stays full. It costs 0.2 us more. A read of ours says with each call that it must not wait.
+ * it is not written. An asynchronous read that cannot but fail (Linux AIO: too short for an eventfd) names it
+ * as the one to signal at its end, and the kernel adds 1 as it does for its own devices: that cannot wait,
+ * and one that is full stays full. It costs 0.2 us more. A read of ours says with each call that it must not
+ * wait.
  *
- * Where there is no AIO (before Linux 5.8; what a container forbids; a forked child) it is looked at and written
- * after all, and emptied likewise: such a client can then stop the thread that signals.
+ * Where there is no AIO (before Linux 5.8; what a container forbids; a forked child) it is looked at and
+ * written after all, and emptied likewise: such a client can then stop the thread that signals.
  */
 #include "internal.h"
 
@@ -20,7 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ROOM = 128, SWEEP = 32 };        /* reads that have ended and are not taken away: at most; every so many */
+enum { ROOM = 128, SWEEP = 32 };    /* reads that have ended and are not taken away: at most; every so many */
 
 static aio_context_t context;           /* of the process; 0: there is no AIO */
 static pthread_once_t once = PTHREAD_ONCE_INIT;

@@ -3,10 +3,11 @@
  *
  * The gate stands in front of REGION_READ, REGION_WRITE, REGION_WRITE_MULTI and doorbells, and nowhere else,
  * so a paused device still answers DMA maps, interrupts and questions. The notebook's own accesses do not
- * pass it. On a thread that serves others too the access does not wait but is put back, and the poller is woken
- * when the gate has news. It is closed while the user pauses, and while somebody holds it to look at a device that stands
- * still; who holds it waits until the access that had passed is over. Both sides write before they look
- * (sequentially consistent), so that one of them sees the other, and an open gate takes no lock.
+ * pass it. On a thread that serves others too the access does not wait but is put back, and the poller is
+ * woken when the gate has news. It is closed while the user pauses, and while somebody holds it to look at a
+ * device that stands still; who holds it waits until the access that had passed is over. Both sides write
+ * before they look (sequentially consistent), so that one of them sees the other, and an open gate takes no
+ * lock.
  */
 #include "internal.h"
 
@@ -29,7 +30,9 @@ static void set_locked(wb_device *device)
 int wb_gate_enter(wb_device *device)
 {
     __atomic_store_n(&device->inside, 1, __ATOMIC_SEQ_CST);
-    /* Written by this thread alone: an access that was put back comes again, and finds the gate open perhaps. */
+    /*
+     * Written by this thread alone: an access that was put back comes again, and finds the gate open perhaps.
+     */
     if (!__atomic_load_n(&device->closed, __ATOMIC_SEQ_CST) && !device->at_gate)
         return 1;
     wb_lock(device);

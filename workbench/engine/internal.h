@@ -41,7 +41,7 @@ struct wb_region {
     uint64_t mapped;            /* bytes behind planes */
     uint64_t *programmed;       /* a bit a page: something was ever set there */
     uint32_t flags;
-    uint64_t *shared;           /* a bit a page: it lies in share_fd, which the client maps; NULL: none does */
+    uint64_t *shared;          /* a bit a page: it lies in share_fd, which the client maps; NULL: none does */
     int share_fd;               /* when there is a bitmap; offsets are those of the region */
     struct wb_watch *watches;   /* watch.c */
     uint64_t irq_start, irq_end;    /* the registers of interrupts lie in between */
@@ -145,7 +145,10 @@ struct wb_device {
     uint8_t serving, accepted, write_multiple;
 };
 
-enum wb_parked { WB_GOES_ON, WB_AT_GATE /* until the gate has news */, WB_GIVES_WAY /* to others on its thread */ };
+enum wb_parked {
+    WB_GOES_ON, WB_AT_GATE,     /* until the gate has news */
+    WB_GIVES_WAY                /* to others on its thread */
+};
 
 /* A message on its way through commands.c. */
 struct wb_request {
@@ -178,7 +181,9 @@ void wb_region_free(struct wb_region *region);
 int wb_region_signal(wb_device *device, const struct wb_doorbell *doorbell);    /* the write it stands for */
 
 /* native.c */
-/* Runs the native hooks of the bytes of an access, the lock dropped meanwhile; sets its revision and flags. */
+/*
+ * Runs the native hooks of the bytes of an access, the lock dropped meanwhile; sets its revision and flags.
+ */
 void wb_native_run_locked(wb_device *device, wb_access *told);
 /* No native hook runs until the release, which is told the answer; 0: one has not returned for a second. */
 int wb_native_hold_locked(wb_device *device);
@@ -196,8 +201,9 @@ void wb_watch_expect_locked(struct wb_region *region, uint64_t offset, const uin
 
 /* doorbell.c */
 uint32_t wb_doorbell_poll(wb_device *device, struct pollfd *ready);     /* room for WB_MAX_DOORBELLS */
-uint64_t wb_doorbell_take(const wb_device *device, const struct pollfd *ready, uint32_t count);     /* a bit each */
-int wb_doorbell_ring(wb_device *device, uint64_t *rung);    /* takes out what was carried out; 0: at the gate */
+/* a bit each */
+uint64_t wb_doorbell_take(const wb_device *device, const struct pollfd *ready, uint32_t count);
+int wb_doorbell_ring(wb_device *device, uint64_t *rung);  /* takes out what was carried out; 0: at the gate */
 void wb_doorbell_clear(wb_device *device);
 
 /* irq.c */
@@ -214,17 +220,20 @@ void wb_irq_poll_unmask(wb_device *device);     /* the UNMASK eventfd is readabl
 /* eventfd.c */
 int wb_eventfd_check(int fd);                   /* 1: it is one */
 int wb_eventfd_signal(int fd);                  /* 1: it was */
-int wb_eventfd_take(int fd);    /* empties it; 0 when somebody else was faster, also if it is a blocking one */
+int wb_eventfd_take(int fd);   /* empties it; 0 when somebody else was faster, also if it is a blocking one */
 
 /* msi.c: index is WB_MSI to WB_REQ, number one of its vectors */
 int wb_msi_enabled_locked(const wb_device *device, uint32_t index);
 uint32_t wb_msi_mode_locked(const wb_device *device);
-uint32_t wb_msi_granted_locked(const wb_device *device, uint32_t index);    /* vectors that the guest lets be used */
+/* vectors that the guest lets be used */
+uint32_t wb_msi_granted_locked(const wb_device *device, uint32_t index);
 int wb_msi_masked_locked(const wb_device *device, uint32_t index, uint32_t number);
 int wb_msi_trigger_locked(wb_device *device, uint32_t index, uint32_t number);
-void wb_msi_settle_locked(wb_device *device, uint32_t index, uint32_t number);      /* delivers or drops what is pending */
+/* delivers or drops what is pending */
+void wb_msi_settle_locked(wb_device *device, uint32_t index, uint32_t number);
 void wb_msi_refresh_locked(wb_device *device);
-void wb_msi_forget_locked(wb_device *device, uint32_t index, uint32_t number);      /* pending, and what the table said */
+/* pending, and what the table said */
+void wb_msi_forget_locked(wb_device *device, uint32_t index, uint32_t number);
 void wb_msi_touch_locked(wb_device *device, const struct wb_region *region, uint64_t offset, uint64_t size,
                          int by_rules);
 
@@ -238,7 +247,8 @@ void wb_turn_begin(wb_device *device);          /* a request is being answered *
 void wb_turn_end(wb_device *device);            /* its reply was sent */
 
 /* gate.c */
-int wb_gate_enter(wb_device *device);           /* 1 when an access of the guest may go on; 0: put it back, see waker */
+/* 1 when an access of the guest may go on; 0: put it back, see waker */
+int wb_gate_enter(wb_device *device);
 void wb_gate_leave(wb_device *device);          /* it is over */
 
 /* dirty.c */
@@ -260,9 +270,12 @@ int wb_peer_copy(wb_device *device, uint64_t iova, uint8_t *to, const uint8_t *f
 int wb_wire_wait(int socket, short events, uint64_t deadline);     /* until poll() has news of it */
 /* One whole message; the deadline is for a client that takes no bytes. */
 int wb_wire_deliver(int socket, struct msghdr *message, uint64_t deadline);
-int wb_wire_send(int socket, uint8_t *bytes, uint32_t size, const int *fds, uint32_t nfds);    /* WB_MAX_FDS */
-ssize_t wb_wire_offer(int socket, uint8_t *bytes, uint32_t size, const int *fds, uint32_t nfds);   /* 0: not now */
-/* Bytes, 0 at the end, or a negative errno. Adds descriptors to `fds`, room for 2 * WB_SCM_MAX, owned then. */
+int wb_wire_send(int socket, uint8_t *bytes, uint32_t size, const int *fds, uint32_t nfds);   /* WB_MAX_FDS */
+/* 0: not now */
+ssize_t wb_wire_offer(int socket, uint8_t *bytes, uint32_t size, const int *fds, uint32_t nfds);
+/*
+ * Bytes, 0 at the end, or a negative errno. Adds descriptors to `fds`, room for 2 * WB_SCM_MAX, owned then.
+ */
 ssize_t wb_wire_receive(int socket, uint8_t *bytes, uint32_t room, int *fds, uint32_t *nfds,
                         int flags);
 
@@ -281,8 +294,8 @@ static inline void wb_unlock(wb_device *device)
 }
 
 /*
- * The place of a new record, whose seq is one less than the device's now: who fills it in at once need not copy
- * it. Memory is asked for the records after it in advance, as it is slower than an access.
+ * The place of a new record, whose seq is one less than the device's now: who fills it in at once need not
+ * copy it. Memory is asked for the records after it in advance, as it is slower than an access.
  */
 static inline wb_record *wb_log_next_locked(wb_device *device)
 {

@@ -203,7 +203,8 @@ int wb_irq_level(wb_device *device, uint32_t source, int level, uint32_t origin)
         else if (level && index != WB_INTX)
             outcome = WB_IRQ_PENDING;           /* no edge, no message */
         else
-            outcome = log_locked(device, index, vector, origin, level ? settle_intx_locked(device) : WB_IRQ_RELEASED);
+            outcome = log_locked(device, index, vector, origin,
+                                 level ? settle_intx_locked(device) : WB_IRQ_RELEASED);
     }
     wb_unlock(device);
     return outcome;

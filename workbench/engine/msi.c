@@ -3,8 +3,8 @@
  *
  * Their registers are ordinary bytes of config space and of BARs; here they are looked at, and what
  * is pending is shown in them. One invariant carries it: a vector that is pending has no eventfd or
- * is masked, unless the device is halted. settle_locked() restores it after every change. Without an eventfd a vector keeps what
- * is pending only while its kind is enabled: QEMU assigns eventfds when it unmasks.
+ * is masked, unless the device is halted. settle_locked() restores it after every change. Without an eventfd
+ * a vector keeps what is pending only while its kind is enabled: QEMU assigns eventfds when it unmasks.
  *
  * QEMU keeps the MSI-X table to itself and forwards no write to it, so that our copy says "masked"
  * for ever. A vector's mask bit therefore counts from the client's first write to it on.
@@ -55,7 +55,8 @@ int wb_irq_mode(wb_device *device)
 uint32_t wb_msi_granted_locked(const wb_device *device, uint32_t index)
 {
     uint32_t have = device->irqs[index].vectors;
-    uint32_t granted = 1u << (control_locked(device, device->places.msi) >> 4 & 7);     /* Multiple Message Enable */
+    /* Multiple Message Enable */
+    uint32_t granted = 1u << (control_locked(device, device->places.msi) >> 4 & 7);
 
     return index == WB_MSI && device->places.msi && granted < have ? granted : have;
 }
@@ -81,7 +82,8 @@ int wb_msi_masked_locked(const wb_device *device, uint32_t index, uint32_t numbe
     if (control_locked(device, at->msix) & MSIX_MASK_ALL)
         return 1;
     return vector->told
-           && bit_at(&device->regions[at->table_region], at->table + (uint64_t)ENTRY * number + ENTRY_CONTROL, 0);
+           && bit_at(&device->regions[at->table_region],
+                     at->table + (uint64_t)ENTRY * number + ENTRY_CONTROL, 0);
 }
 
 static void show_locked(wb_device *device, uint32_t index, uint32_t number)
@@ -141,7 +143,8 @@ void wb_msi_settle_locked(wb_device *device, uint32_t index, uint32_t number)
     if (vector->fd < 0) {
         if (!wb_msi_enabled_locked(device, index) || !device->accepted)
             keep_locked(device, index, number, 0);
-    } else if (!wb_msi_masked_locked(device, index, number) && !wb_asleep(device) && !wb_irqs_halted(device)) {
+    } else if (!wb_msi_masked_locked(device, index, number) && !wb_asleep(device)
+               && !wb_irqs_halted(device)) {
         keep_locked(device, index, number, 0);
         wb_vector_signal_locked(vector);
         wb_event_locked(device, WB_KIND_IRQ, WB_GUEST, (uint64_t)index << 16 | number, WB_IRQ_DELIVERED);
@@ -181,8 +184,12 @@ static void touch_table_locked(wb_device *device, uint64_t offset, uint64_t size
     uint64_t table = device->places.table;
     uint32_t first = offset > table ? (uint32_t)((offset - table) / ENTRY) : 0;
 
-    for (uint32_t n = first; n < device->irqs[WB_MSIX].vectors && table + (uint64_t)ENTRY * n < offset + size; n++) {
-        if (by_rules && overlap(offset, size, table + (uint64_t)ENTRY * n + ENTRY_CONTROL, 4))
+    for (uint32_t n = first; n < device->irqs[WB_MSIX].vectors; n++) {
+        uint64_t entry = table + (uint64_t)ENTRY * n;
+
+        if (entry >= offset + size)
+            return;
+        if (by_rules && overlap(offset, size, entry + ENTRY_CONTROL, 4))
             device->irqs[WB_MSIX].vector[n].told = 1;
         wb_msi_settle_locked(device, WB_MSIX, n);
     }

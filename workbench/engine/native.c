@@ -1,10 +1,11 @@
 /*
  * native.c - hooks in machine code: found, called without Python and without the lock, counted, swapped.
  *
- * The slots of a region are sorted by offset, and a register has at most 8 bytes: those that an access touches
- * follow one another and are found by bisection. All of them are pinned (`running`) under the lock before the
- * first is called, so that each access is answered by one revision of each, and whoever takes a slot out knows
- * when it is idle. One thread at a time runs native hooks; it may come back to them through an access of its own.
+ * The slots of a region are sorted by offset, and a register has at most 8 bytes: those that an access
+ * touches follow one another and are found by bisection. All of them are pinned (`running`) under the lock
+ * before the first is called, so that each access is answered by one revision of each, and whoever takes a
+ * slot out knows when it is idle. One thread at a time runs native hooks; it may come back to them through an
+ * access of its own.
  */
 #include "planes.h"
 
@@ -169,7 +170,8 @@ int wb_native_swap(wb_device *device, wb_native_slot *before, wb_native_slot *af
 {
     int result = 0;
 
-    if ((!before && !after) || (before && unfit(device, before)) || (after && (unfit(device, after) || !after->hook)))
+    if ((!before && !after) || (before && unfit(device, before))
+        || (after && (unfit(device, after) || !after->hook)))
         return -EINVAL;
     if (after && after != before)
         equip(device, after);
@@ -261,7 +263,8 @@ static inline uint64_t shifted(uint64_t value, int bits)
 }
 
 /* The access as the register of the slot would show it; the bytes it did not touch are as they are stored. */
-static wb_touch touch_locked(const struct wb_region *region, const wb_native_slot *slot, const wb_access *told)
+static wb_touch touch_locked(const struct wb_region *region, const wb_native_slot *slot,
+                             const wb_access *told)
 {
     int shift = 8 * (int)((int64_t)told->offset - (int64_t)slot->offset);
     uint64_t whole = size_mask(slot->size), stored = load(region, WB_VALUE, slot->offset) & whole;

@@ -110,7 +110,9 @@ static int lock_sending(wb_device *device, uint64_t deadline)
 static int send_message(wb_device *device, struct dma_message *message, const uint8_t *data, uint32_t access,
                         uint64_t deadline)
 {
-    struct iovec parts[2] = {{message, sizeof *message}, {(void *)(uintptr_t)data, data ? message->count : 0}};
+    struct iovec parts[2] = {
+        {message, sizeof *message}, {(void *)(uintptr_t)data, data ? message->count : 0},
+    };
     struct msghdr whole = {.msg_iov = parts, .msg_iovlen = data ? 2 : 1};
     int result = lock_sending(device, deadline);
 
@@ -178,7 +180,8 @@ int wb_peer_copy(wb_device *device, uint64_t iova, uint8_t *to, const uint8_t *f
     wb_unlock(device);
     for (uint64_t done = 0, n; !result && done < size; done += n) {
         n = size - done < chunk ? size - done : chunk;
-        result = ask_client(device, iova + done, to ? to + done : NULL, from ? from + done : NULL, (uint32_t)n);
+        result = ask_client(device, iova + done, to ? to + done : NULL, from ? from + done : NULL,
+                            (uint32_t)n);
     }
     return result;
 }

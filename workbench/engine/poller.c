@@ -46,7 +46,8 @@ static int open_files(wb_poller *poller)
 
     poller->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     poller->set = epoll_create1(EPOLL_CLOEXEC);
-    return poller->wake >= 0 && poller->set >= 0 && !epoll_ctl(poller->set, EPOLL_CTL_ADD, poller->wake, &wake);
+    return poller->wake >= 0 && poller->set >= 0
+           && !epoll_ctl(poller->set, EPOLL_CTL_ADD, poller->wake, &wake);
 }
 
 wb_poller *wb_poller_new(uint32_t spin_us)
@@ -67,7 +68,9 @@ void wb_poller_free(wb_poller *poller)
 {
     if (!poller)
         return;
-    /* Lock and condition hold nothing, and destroying the latter would wait for threads a fork left behind. */
+    /*
+     * Lock and condition hold nothing, and destroying the latter would wait for threads a fork left behind.
+     */
     if (poller->wake >= 0)
         close(poller->wake);
     if (poller->set >= 0)
@@ -303,7 +306,8 @@ static int serve_last(wb_poller *poller)
 static int serve_all(wb_poller *poller, int awake)
 {
     int timeout = awake || poller->more ? 0 : -1, polled = poller->polled, served = 0, woken = 0;
-    int count = polled ? wait_polled(poller, timeout) : epoll_wait(poller->set, poller->events, EVENTS, timeout);
+    int count = polled ? wait_polled(poller, timeout)
+                       : epoll_wait(poller->set, poller->events, EVENTS, timeout);
 
     if (polled)
         served = serve_polled(poller);

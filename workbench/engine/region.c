@@ -74,7 +74,9 @@ uint64_t wb_region_word(wb_device *device, uint32_t region, uint32_t plane, uint
 {
     uint64_t word = 0;
 
-    return size > sizeof word || wb_region_get(device, region, plane, offset, (uint8_t *)&word, size) ? 0 : word;
+    if (size > sizeof word || wb_region_get(device, region, plane, offset, (uint8_t *)&word, size))
+        return 0;
+    return word;
 }
 
 int wb_region_poke(wb_device *device, uint32_t region, uint32_t plane, uint64_t offset,

@@ -219,8 +219,8 @@ static void ring(struct wb_talk *talk)
 
 int wb_talk_take(struct wb_talk *talk, int flags)
 {
-    ssize_t n = wb_wire_receive(talk->socket, talk->device->in + talk->tail, WB_IN_SIZE - talk->tail, talk->fds,
-                                &talk->nfds, flags);
+    ssize_t n = wb_wire_receive(talk->socket, talk->device->in + talk->tail, WB_IN_SIZE - talk->tail,
+                                talk->fds, &talk->nfds, flags);
     int result;
 
     if (n == -EAGAIN || n == -EINTR)

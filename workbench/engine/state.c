@@ -2,7 +2,8 @@
  * state.c - state as a value: what a snapshot has to copy, and what keeps still meanwhile.
  *
  * Bytes are copied with wb_region_get() and wb_region_set(), a page at a time; here is found where there
- * are any. Interrupts are bits of the device's own (what is up, what is pending), never the client's eventfds.
+ * are any. Interrupts are bits of the device's own (what is up, what is pending), never the client's
+ * eventfds.
  *
  * A halted device signals no eventfd. What it would have signalled is pending until the halt ends, and
  * then everything settles as after any other change.

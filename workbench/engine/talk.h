@@ -2,7 +2,8 @@
  * talk.h - a conversation with one client, as wb_serve() and the poller step it.
  *
  * On a thread of its own it may wait: at the gate, and for a client that takes its replies slowly. Where its
- * thread serves others too (device->waker is not -1) it is put aside instead, and wb_talk_watch() says for what.
+ * thread serves others too (device->waker is not -1) it is put aside instead, and wb_talk_watch() says for
+ * what.
  */
 #ifndef WB_TALK_H
 #define WB_TALK_H
@@ -49,10 +50,13 @@ int wb_talk_begin(struct wb_talk *talk, pthread_t server, int waker);
 int wb_talk_end(struct wb_talk *talk, int result);
 /* Fills in what it waits for, the socket first: how many, at most WB_TALK_FDS; 0: the gate. */
 uint32_t wb_talk_watch(struct wb_talk *talk, struct pollfd *ready);
-/* These three: 1 something was done, 0 nothing, or a negative errno: it is over, -EPIPE when the client is gone. */
+/*
+ * These three: 1 something was done, 0 nothing, or a negative errno: it is over, -EPIPE when the client is
+ * gone.
+ */
 int wb_talk_take(struct wb_talk *talk, int flags);              /* serves what one recvmsg brings */
 int wb_talk_step(struct wb_talk *talk, struct pollfd *ready);   /* what poll() found of what it watches */
-int wb_talk_resume(struct wb_talk *talk);                       /* the gate has news, or the others had their turn */
+int wb_talk_resume(struct wb_talk *talk);                /* the gate has news, or the others had their turn */
 /* A part of a reply that is out holds up everybody who sends: it is given up. On the serving thread. */
 void wb_talk_drop(struct wb_talk *talk);
 

@@ -28,7 +28,8 @@ uint64_t wb_turn_now(wb_device *device)
 
     wb_lock(device);
     /* At the gate, or set aside: this thread answers another device's request meanwhile. */
-    if (device->socket >= 0 && pthread_equal(device->server, pthread_self()) && !device->at_gate && !device->aside)
+    if (device->socket >= 0 && pthread_equal(device->server, pthread_self()) && !device->at_gate
+        && !device->aside)
         turn = device->turn;
     wb_unlock(device);
     return turn % 2 ? turn : 0;

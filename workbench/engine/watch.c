@@ -72,7 +72,8 @@ static uint64_t next_data(const struct wb_watch *watch, struct sample *sample, u
 static void log_word_locked(struct wb_watch *watch, struct sample *sample, uint64_t at, uint64_t old,
                             uint64_t now)
 {
-    uint32_t low = (uint32_t)__builtin_ctzll(old ^ now) / 8, high = 7 - (uint32_t)__builtin_clzll(old ^ now) / 8;
+    uint32_t low = (uint32_t)__builtin_ctzll(old ^ now) / 8;
+    uint32_t high = 7 - (uint32_t)__builtin_clzll(old ^ now) / 8;
     uint32_t size = 1, start;
     uint64_t since = sample->time - watch->last, mask;
     wb_record record = {

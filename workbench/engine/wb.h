@@ -88,10 +88,10 @@ enum wb_kind {
     WB_KIND_DMA_READ, WB_KIND_DMA_WRITE,        /* offset: IOVA; value: the first 8 bytes */
     WB_KIND_MAP, WB_KIND_UNMAP,                 /* offset: IOVA; value: size in bytes */
     WB_KIND_RESET,                              /* value: enum wb_reset */
-    WB_KIND_SWAP,                               /* a hook was set (value: enum wb_hook_bit) or, revision 0, removed */
+    WB_KIND_SWAP,                       /* a hook was set (value: enum wb_hook_bit) or, revision 0, removed */
     WB_KIND_ATTACH, WB_KIND_DETACH,             /* a client came, went; value: errno of the end */
     WB_KIND_ERROR,                              /* a message was refused; offset: command, value: errno */
-    WB_KIND_MMAP,                               /* a watch found a word of a mapped page changed (old, value) */
+    WB_KIND_MMAP,                             /* a watch found a word of a mapped page changed (old, value) */
     WB_KIND_STATE,                              /* value: enum wb_state */
     WB_KINDS
 };
@@ -229,12 +229,16 @@ int wb_region_write(wb_device *device, uint32_t region, uint64_t offset, const u
 /* ---- native.c: hooks without Python, see wb_native.h ---- */
 
 /*
- * Takes `before` out and puts `after` in (NULL: none), and lets the hook upcall be asked for these bytes as well
- * (python = 1) or not: one exchange between two accesses. Where the upcall is asked it alone is, and calls
- * native hooks by wb_native_call(). Before serving or at any time. -EINVAL, -ENOMEM: nothing has changed.
+ * Takes `before` out and puts `after` in (NULL: none), and lets the hook upcall be asked for these bytes as
+ * well (python = 1) or not: one exchange between two accesses. Where the upcall is asked it alone is, and
+ * calls native hooks by wb_native_call(). Before serving or at any time. -EINVAL, -ENOMEM: nothing has
+ * changed.
  */
 int wb_native_swap(wb_device *device, wb_native_slot *before, wb_native_slot *after, int python);
-/* What the upcall does for a native hook. 0, or that it failed: what the hook returned. -EINVAL: none of its bytes. */
+/*
+ * What the upcall does for a native hook. 0, or that it failed: what the hook returned. -EINVAL: none of its
+ * bytes.
+ */
 int wb_native_call(wb_device *device, wb_native_slot *slot, const wb_access *access);
 /* 1: calls are under way. Once it is out and idle it stays idle, and may be freed. */
 int wb_native_busy(wb_device *device, const wb_native_slot *slot);
@@ -286,7 +290,9 @@ int wb_doorbell_open(wb_device *device, uint32_t region, uint64_t offset, uint32
 
 /* ---- state.c: state as a value ---- */
 
-/* Finds the next page from *offset on that may hold anything but zeros: 1, and *offset is its start; 0: none. */
+/*
+ * Finds the next page from *offset on that may hold anything but zeros: 1, and *offset is its start; 0: none.
+ */
 int wb_state_next(wb_device *device, uint32_t region, uint64_t *offset);
 
 /* What of interrupts is the device's and not the client's; a bit a vector, 2048 of them. */
@@ -417,7 +423,10 @@ typedef struct {
     uint32_t spare;
 } wb_dma_range;
 
-/* The serving thread's. Takes fd (-1: none). -EINVAL, -EEXIST on overlap, -ENOSPC; an identical map is a success. */
+/*
+ * The serving thread's. Takes fd (-1: none). -EINVAL, -EEXIST on overlap, -ENOSPC; an identical map is a
+ * success.
+ */
 int wb_dma_map(wb_device *device, const wb_dma_range *range, int fd);
 /* Exact match or -ENOENT; all: every range. Waits until running copies have left the range. */
 int wb_dma_unmap(wb_device *device, uint64_t iova, uint64_t size, int all);

@@ -1,5 +1,6 @@
 /*
- * wb_native.h - what a native hook sees: C compiled from a cell, a cffi function pointer, numba's machine code.
+ * wb_native.h - what a native hook sees: C compiled from a cell, a cffi function pointer, numba's machine
+ * code.
  *
  *   int hook(const wb_native *wb, wb_touch *access)
  *   {
@@ -8,8 +9,8 @@
  *   }
  *
  * It runs on the thread of the access, without the device's lock and without Python's; of one device one at
- * a time. It may call everything below. What fails answers a negative errno. A hook that returns anything but 0
- * has failed: the stored value is answered, the record is flagged, the error is counted.
+ * a time. It may call everything below. What fails answers a negative errno. A hook that returns anything but
+ * 0 has failed: the stored value is answered, the record is flagged, the error is counted.
  *
  * Read three times, as wb.h is twice: the third reader is the compiler of a cell. Nothing here needs linking.
  */
@@ -17,7 +18,7 @@
 /* The access that made the hook run, as the register of the hook would show it. */
 typedef struct {
     uint64_t offset;        /* of the first byte touched, in the region */
-    uint64_t value;         /* write: the data. Read: what is stored; store another number here to answer that */
+    uint64_t value;      /* write: the data. Read: what is stored; store another number here to answer that */
     uint64_t old;           /* what was stored before, write-only bits as last written */
     uint64_t mask;          /* a one for each bit the access touched */
     uint32_t size;          /* bytes touched */
@@ -43,7 +44,9 @@ struct wb_native {
     int (*trigger)(const wb_native *wb, uint32_t vector);
     /* A source of interrupts goes up (1) or down (0). */
     int (*level)(const wb_native *wb, uint32_t source, int level);
-    /* Guest memory by I/O address; each copy is a record. -EDEADLK: it is reached by messages, not in a hook. */
+    /*
+     * Guest memory by I/O address; each copy is a record. -EDEADLK: it is reached by messages, not in a hook.
+     */
     int (*dma_read)(const wb_native *wb, uint64_t iova, void *bytes, uint64_t size);
     int (*dma_write)(const wb_native *wb, uint64_t iova, const void *bytes, uint64_t size);
     uint64_t (*now)(void);  /* ns, CLOCK_MONOTONIC, as in the log */

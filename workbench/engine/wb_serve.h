@@ -7,7 +7,7 @@
 void wb_gate_pause(wb_device *device, int on);              /* 1: the guest's next region access waits */
 void wb_gate_step(wb_device *device, uint32_t accesses);    /* lets so many pass while paused */
 int wb_gate_waiting(wb_device *device);                     /* 1: an access waits now */
-void wb_gate_abandon(wb_device *device, int on);            /* 1: guests are answered without hooks: we stop */
+void wb_gate_abandon(wb_device *device, int on);           /* 1: guests are answered without hooks: we stop */
 /*
  * Closes the gate, for a moment, beside whoever pauses, and waits for the access that has passed: -ETIMEDOUT
  * (and it is open again) when that does not end. Does not wait in the serving thread, nor for 0 ms.
@@ -45,14 +45,19 @@ typedef struct wb_poller wb_poller;
 
 enum wb_poller_limit { WB_MAX_POLLED = 256 };                /* conversations at once */
 
-/* spin_us: how long it looks for messages, after the last, before it sleeps; 0: not at all. NULL: no memory. */
+/*
+ * spin_us: how long it looks for messages, after the last, before it sleeps; 0: not at all. NULL: no memory.
+ */
 wb_poller *wb_poller_new(uint32_t spin_us);
-/* Serves until it is stopped, and returns when nobody is in wb_poller_serve() any more. Upcalls come from here. */
+/*
+ * Serves until it is stopped, and returns when nobody is in wb_poller_serve() any more. Upcalls come from
+ * here.
+ */
 void wb_poller_run(wb_poller *poller);
 /*
  * As wb_serve(), but the thread in wb_poller_run() answers; waits for it. That thread never waits at a closed
- * gate, or for a client that takes its replies slowly, but serves the others meanwhile: only upcalls hold them
- * up. The socket's mode does not matter. -ENOSPC: WB_MAX_POLLED are served; -ESHUTDOWN: it was stopped.
+ * gate, or for a client that takes its replies slowly, but serves the others meanwhile: only upcalls hold
+ * them up. The socket's mode does not matter. -ENOSPC: WB_MAX_POLLED are served; -ESHUTDOWN: it was stopped.
  */
 int wb_poller_serve(wb_poller *poller, wb_device *device, int socket);
 void wb_poller_stop(wb_poller *poller);                     /* from any thread; ends all conversations */

@@ -54,8 +54,8 @@ int wbp_vu_send(struct wbp_client *client, struct msghdr *message, uint64_t dead
 }
 
 /*
- * The payload lies behind the header's place in client->out already. Who waits for an answer waits no longer for
- * the server's own questions, however many those are.
+ * The payload lies behind the header's place in client->out already. Who waits for an answer waits no longer
+ * for the server's own questions, however many those are.
  */
 static int answer(struct wbp_client *client, const struct wbp_header *to, uint32_t size, int error)
 {
@@ -65,7 +65,8 @@ static int answer(struct wbp_client *client, const struct wbp_header *to, uint32
     };
     struct iovec whole = {client->out, header.size};
     struct msghdr message = {.msg_iov = &whole, .msg_iovlen = 1};
-    uint64_t now = wbp_clock(), deadline = client->deadline ? client->deadline : now + wbp_settings.timeout_ms;
+    uint64_t now = wbp_clock();
+    uint64_t deadline = client->deadline ? client->deadline : now + wbp_settings.timeout_ms;
     int result;
 
     if (now >= deadline)
