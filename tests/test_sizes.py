@@ -8,6 +8,7 @@ ROOT = Path(__file__).resolve().parent.parent
 REFUSE_LINES = 500
 REFUSE_PYTHON_FUNCTION = 50
 REFUSE_C_FUNCTION = 70
+REFUSE_C_COLUMNS = 110  # Python's are ruff's
 
 
 def sources(*patterns: str) -> list[Path]:
@@ -54,6 +55,16 @@ def test_files_and_functions_stay_small() -> None:
     refused += [f"{path.name}: {lines} lines" for path, lines in tests.items() if lines >= REFUSE_LINES]
     print("\nlines longest function\n" + "\n".join(table))
     assert refused == []
+
+
+def test_c_lines_are_no_longer_than_pythons() -> None:
+    long = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in sources("workbench/*/*.[ch]", "tests/*/*.[ch]")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if len(line) > REFUSE_C_COLUMNS
+    ]
+    assert long == []
 
 
 #: Lines a sample device may have; docstrings do not count. A student reads it in one sitting.

@@ -48,7 +48,10 @@ void wb_thread_hurry(void)
 {
     struct attributes now = {0};
 
-    /* Timed waits end when they are due, not up to 50 us later. Each Python thread waits so for the interpreter. */
+    /*
+     * Timed waits end when they are due, not up to 50 us later. Each Python thread waits so for the
+     * interpreter.
+     */
     prctl(PR_SET_TIMERSLACK, 1UL, 0, 0, 0);
     /* Linux 6.12: who asks for short slices goes before those who compute. Older ones ignore it. */
     if (syscall(SYS_sched_getattr, 0, &now, (unsigned)sizeof now, 0) || now.policy != 0)

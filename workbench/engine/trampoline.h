@@ -1,9 +1,10 @@
 /*
  * trampoline.h - from the engine into Python's hooks; the only C of ours that knows Python, and part of the
- * generated module alone. wb_python.h says what the short way is; whatever is out of the ordinary there goes to
- * Hooks.run, through wb_python_hook.
+ * generated module alone. wb_python.h says what the short way is; whatever is out of the ordinary there goes
+ * to Hooks.run, through wb_python_hook.
  *
- * After a call from the engine the caches are cold: what counts is how little is touched, not how it is written.
+ * After a call from the engine the caches are cold: what counts is how little is touched, not how it is
+ * written.
  */
 #ifndef WB_TRAMPOLINE_H
 #define WB_TRAMPOLINE_H

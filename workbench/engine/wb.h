@@ -11,7 +11,7 @@
  *
  * Locks. One mutex a device, taken inside every wb_ function that touches shared state and held
  * for straight-line code only: never while upcalling, never while sending, never while copying
- * guest memory. (Exceptions: a client's eventfd is polled and written under it, and up to a page of
+ * guest memory. (Exceptions: a client's eventfd is polled and signalled under it, and up to a page of
  * mapped memory copied.) A second mutex is held while a message goes out, so that two never mix on the
  * socket; it is taken before the first. So every function may be called from any thread, hooks included.
  *

@@ -2,9 +2,9 @@
  * wb_python.h - between the engine and the interpreter; read by the C compiler and by cffi, after wb.h.
  *
  * The short way is for an access by a guest of all of one register that has one hook, which is nearly every
- * access: what is known of it beforehand lies in a slot, filled by upcall.py, and C calls the function itself.
- * Everything here is looked at and changed by whoever holds the interpreter. An object is there as its address
- * (id()), and kept alive by the tuple `keep`.
+ * access: what is known of it beforehand lies in a slot, filled by upcall.py, and C calls the function
+ * itself. Everything here is looked at and changed by whoever holds the interpreter. An object is there as
+ * its address (id()), and kept alive by the tuple `keep`.
  */
 
 /* ---- device.c ---- */
@@ -21,8 +21,8 @@ uint64_t wb_region_word(wb_device *device, uint32_t region, uint32_t plane, uint
 
 void wb_thread_hurry(void);     /* the calling thread is to run soon after it is woken; for its whole life */
 /*
- * The calling thread holds what other threads want (the interpreter), until it says so with NULL. Where it would
- * have to wait for a device's lock, let_go() comes first, and take_back() with its result afterwards.
+ * The calling thread holds what other threads want (the interpreter), until it says so with NULL. Where it
+ * would have to wait for a device's lock, let_go() comes first, and take_back() with its result afterwards.
  */
 void wb_thread_hold(void *(*let_go)(void), void (*take_back)(void *));
 
@@ -53,7 +53,7 @@ typedef struct {
     uint64_t since;             /* ns, when the hook that runs now began */
     uint64_t thread;            /* where a hook or a timer runs now; 0: nowhere */
     int64_t asked;              /* the thread whose hook is to be skipped, see skip.py; 0: none */
-    uint32_t too_deep;          /* hooks touched hooked registers until that was refused, and the first one has not returned */
+    uint32_t too_deep;          /* hooks nested until that was refused, and the first has not returned */
     uint32_t depth;             /* of hooks that touch hooked registers */
     uint32_t running;           /* the slot whose hook runs now, plus 1; 0: none that went the short way */
     void *handle;               /* ffi.new_handle() of the core, for everything else */
