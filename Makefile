@@ -11,7 +11,10 @@ FUZZ_SECONDS ?= 300
 BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest
 # By file, in the order of collection: by the number of tests, as xdist would, the long files that have few come last.
-BESIDE := -n 2 --dist loadfile --no-loadscope-reorder
+BY_FILE := --dist loadfile --no-loadscope-reorder
+BESIDE := -n 2 $(BY_FILE)
+# A test with a browser waits for its page, its kernel and the next frame more than half of its time.
+BROWSERS := -n 3 $(BY_FILE)
 # What drives a browser is in one directory, which takes seconds to import, in each stage and worker anew.
 ELSEWHERE := --ignore=tests/browser
 # Set in many container images; but then each stage compiles every test file anew, and each kernel the package.
@@ -35,19 +38,19 @@ lab: setup
 # The quick tests first: who breaks one need not wait for the machines. What measures speed comes last, alone.
 # What failed is run once more, with nothing beside it: a machine that was busy is no defect, and both runs are shown.
 define run
-	$(PYTEST) $(2) -m "$(1)" $(TEST_ARGS) || \
-	{ echo "== once more, alone: what failed =="; $(PYTEST) -m "$(1)" --last-failed --last-failed-no-failures=none $(TEST_ARGS); }
+	$(PYTEST) $(2) $(3) -m "$(1)" $(TEST_ARGS) || \
+	{ echo "== once more, alone: what failed =="; $(PYTEST) $(3) -m "$(1)" --last-failed --last-failed-no-failures=none $(TEST_ARGS); }
 endef
 
 test: setup
-	$(call run,not slow and not vm and not alone,$(BESIDE) $(ELSEWHERE))
+	$(call run,not slow and not vm and not alone,$(BESIDE),$(ELSEWHERE))
 	-$(BIN)/python tests/native/clang.py
 	-$(BIN)/python tests/programs.py
-	$(call run,slow and not vm and not alone,$(BESIDE) $(ELSEWHERE))
+	$(call run,slow and not vm and not alone,$(BESIDE),$(ELSEWHERE))
 	-$(BIN)/workbench fetch
-	$(call run,vm and not alone,$(BESIDE) $(ELSEWHERE))
+	$(call run,vm and not alone,$(BESIDE),$(ELSEWHERE))
 	-$(BIN)/python tests/browser/chromium.py
-	$(call run,not alone,$(BESIDE) tests/browser)
+	$(call run,not alone,$(BROWSERS),tests/browser)
 	$(call run,alone)
 
 fuzz: setup

@@ -15,8 +15,13 @@ Opener = Callable[..., Notebook]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All tests here are browser tests and may take their time."""
+    """All tests here are browser tests and may take their time; those with a JupyterLab come first."""
     here = Path(__file__).parent
+
+    def quick(item: pytest.Item) -> bool:
+        return here in item.path.parents and "lab" not in getattr(item, "fixturenames", ())
+
+    items.sort(key=quick)
     for item in items:
         if here in item.path.parents:
             item.add_marker(pytest.mark.browser)

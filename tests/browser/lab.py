@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import nbformat
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Error, Page
 
 from workbench.vm.launcher import spawn
 
@@ -38,6 +38,15 @@ window.wb = {
   kernel() { return this.panel()?.sessionContext.session?.kernel },
   cell(n) { return this.panel().content.widgets[n] },
   outputs(n) { return this.cell(n).model.outputs.toJSON() },
+  async open(path) {                                    // returns nothing: what it opens is large
+    Object.assign(this, { sent: [], streams: [], states: [] });
+    await window.jupyterapp.commands.execute('docmanager:open', { path });
+  },
+  leave() {                                             // closes the notebook; false: the page has to go
+    if (this.running || !this.panel()?.context || document.querySelector('.jp-Dialog')) return false;
+    this.panel().dispose();
+    return true;
+  },
   watch() {
     const kernel = this.kernel();
     if (!kernel || kernel.wbWatched) return;
@@ -91,6 +100,7 @@ class Lab:
     def __init__(self, root: Path, browser: Browser) -> None:
         self.root, self.browser = root, browser
         self.current: Notebook | None = None  #: the one a test looks at
+        self.spare: Page | None = None  #: a page with JupyterLab in it and no notebook
         self.files = root / "notebooks"
         self.log = root / "server.log"
         for name in ("notebooks", "runtime", "settings"):
@@ -178,19 +188,29 @@ class Notebook:
     def __init__(self, lab: Lab, name: str, kernel: bool = True) -> None:
         self.lab, self.name = lab, name
         self.pages: list[Page] = []
+        self._listeners: dict[str, Callable[[Any], Any]] = {
+            "pageerror": lambda error: self.errors.append(str(error)),
+            "console": lambda line: line.type == "error" and self.errors.append(line.text),
+            "request": lambda asked: self._seen(asked.url),
+        }
         self.errors: list[str] = []
         self.foreign: list[str] = []
-        self.page = self.new_page()
+        spare, lab.spare = lab.spare, None
+        self.page = self.new_page(spare)
         lab.current = self
-        self.visit(kernel)
+        if spare:
+            spare.bring_to_front()
+            spare.evaluate("path => wb.open(path)", name)
+            self._opened(spare, kernel)
+        else:
+            self.visit(kernel)
 
-    def new_page(self) -> Page:
+    def new_page(self, page: Page | None = None) -> Page:
         """Return another tab of the same browser, watched for errors and for requests to elsewhere."""
-        page = self.lab.context.new_page()
+        page = page or self.lab.context.new_page()
         self.pages.append(page)
-        page.on("pageerror", lambda error: self.errors.append(str(error)))
-        page.on("console", lambda line: line.type == "error" and self.errors.append(line.text))
-        page.on("request", lambda asked: self._seen(asked.url))
+        for event, listener in self._listeners.items():
+            page.on(event, listener)  # type: ignore[call-overload]
         return page
 
     def _seen(self, url: str) -> None:
@@ -201,6 +221,9 @@ class Notebook:
         """Load the notebook's page and wait for its kernel."""
         page = page or self.page
         page.goto(self.lab.url + self.lab.page.format(workspace=f"t{id(page):x}", name=self.name))
+        self._opened(page, kernel)
+
+    def _opened(self, page: Page, kernel: bool) -> None:
         page.wait_for_function("window.wb?.panel()?.content?.widgets?.length", timeout=30_000)
         # States, not promises: JupyterLab may put another panel in a panel's place while it starts.
         page.wait_for_function("wb.panel()?.context?.isReady && wb.panel().isRevealed", timeout=30_000)
@@ -214,14 +237,27 @@ class Notebook:
             shell.collapseLeft(); shell.collapseRight(); }""")
 
     def close(self) -> None:
-        """Close the pages; end the notebook's kernel."""
+        """Close the notebook; end its kernel. The next gets the page: to load JupyterLab takes seconds."""
         if self.lab.current is self:
             self.lab.current = None
         for page in self.pages:
-            page.close()
+            if self.lab.spare is None and self._left(page):
+                self.lab.spare = page
+            else:
+                page.close()
         for session in self.lab.api("sessions"):
             if session["path"] == self.name:
                 self.lab.api(f"sessions/{session['id']}", "DELETE")
+
+    def _left(self, page: Page) -> bool:
+        try:
+            if not page.evaluate("wb.leave()"):
+                return False
+        except Error:
+            return False  # closed already, or crashed
+        for event, listener in self._listeners.items():
+            page.remove_listener(event, listener)
+        return True
 
     # -- cells --
 

@@ -79,6 +79,7 @@ class Panel:
 
     def trips(self, selector: str, count: int) -> list[float]:
         """Click a button ``count`` times; return the milliseconds until the kernel's answers came."""
+        self.page.wait_for_selector(selector)  # a tab that was just opened is still empty
         found: list[Any] = self.page.evaluate(
             "async ([selector, count]) => { const times = [];"
             " for (let n = 0; n < count; n++) times.push(await wb.trip(selector)); return times; }",
