@@ -46,9 +46,8 @@ test: setup
 	$(call run,not slow and not vm and not alone,$(BESIDE),$(ELSEWHERE))
 	-$(BIN)/python tests/native/clang.py
 	-$(BIN)/python tests/programs.py
-	$(call run,slow and not vm and not alone,$(BESIDE),$(ELSEWHERE))
 	-$(BIN)/workbench fetch
-	$(call run,vm and not alone,$(BESIDE),$(ELSEWHERE))
+	$(call run,(slow or vm) and not alone,$(BESIDE),$(ELSEWHERE))
 	-$(BIN)/python tests/browser/chromium.py
 	$(call run,not alone,$(BROWSERS),tests/browser)
 	$(call run,alone)

@@ -1,6 +1,7 @@
 """MSI-X and MSI with a software guest: every message of QEMU's, masks, pending bits, outcomes, modes."""
 
 import os
+import queue
 import select
 import threading
 from collections.abc import Iterator
@@ -408,28 +409,31 @@ def test_ten_thousand_rounds_of_masking_lose_and_double_none(card: Card, guest: 
     guest.enable_msix(2)
     mask = guest.msix.mask if how == "table" else lambda vector, on=True: guest.msix.mask_all(on)
     said: list[str] = []
-    more, done = threading.Semaphore(0), threading.Semaphore(0)
+    more, done = (
+        queue.SimpleQueue[None](),
+        queue.SimpleQueue[None](),
+    )
 
     def fire() -> None:
         for _ in range(10_000):
-            more.acquire()
+            more.get()
             said.append(card.irq[0].trigger())
-            done.release()
+            done.put(None)
 
     thread = threading.Thread(target=fire, name="fires")
     thread.start()
     for number in range(10_000):
-        more.release()  # it fires somewhere in the next lines
+        more.put(None)  # it fires somewhere in the next lines
         mask(0, True)
         if number % 3 == 0:
-            done.acquire()
+            done.get(timeout=30)
             fired = read_all(guest)  # masked: only what came before may be here
             assert fired == (said[-1] == "delivered"), number
             mask(0, False)
             assert read_all(guest) == (said[-1] == "masked"), number
         else:
             mask(0, False)
-            done.acquire()
+            done.get(timeout=30)
             assert read_all(guest) == 1, number
         assert not card.irq[0].pending
     thread.join(30)
