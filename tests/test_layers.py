@@ -38,17 +38,19 @@ ALLOWED: dict[str, set[str]] = {
     "selection": {"mistakes", "records", "registers"},
     "records": {"engine", "errors", "fields", "protocol", "registers"},  # of protocol: names alone
     "cells": set(),
-    "failures": {"errors"},
+    "lock": set(),
+    "failures": {"lock", "errors"},
     "hook": {"engine", "cells", "errors", "mistakes", "registers"},
-    "stalls": {"cells", "hook"},
-    "skip": {"errors", "failures"},
+    "stalls": {"lock", "cells", "hook"},
+    "skip": {"lock", "errors", "failures"},
     "native": {"cells", "engine", "errors", "mistakes"},
     "compiler": {"cells", "errors"},
     "nopython": {"cells", "engine", "errors", "native"},
     "nativehook": {"engine", "errors", "hook", "native"},
     "upcall": {"engine", "hook"},
-    "running": {"engine", "errors", "failures", "hook", "nativehook", "skip", "stalls", "upcall"},
+    "running": {"lock", "engine", "errors", "failures", "hook", "nativehook", "skip", "stalls", "upcall"},
     "hooks": {
+        "lock",
         *("engine", "errors", "hook", "native", "nativehook", "pages", "registers", "running", "upcall"),
     },
     "takeover": {"engine", "errors", "planes", "registers"},
@@ -56,7 +58,7 @@ ALLOWED: dict[str, set[str]] = {
     "snapshot": {"errors", "layout", "wholefile"},
     "changes": {"fields", "registers", "snapshot"},
     "state": {"changes", "engine", "errors", "hooks", "layout", "protocol", "registers", "snapshot"},
-    "timers": {"engine", "errors", "hooks", "mistakes"},
+    "timers": {"lock", "engine", "errors", "hooks", "mistakes"},
     "core": {
         *(
             "dma",
@@ -82,7 +84,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "number": set(),
     "unseen": set(),
-    "stream": set(),
+    "stream": {"lock"},
     "storage": {"errors"},
     "ring": {"dma", "errors"},
     "watch": {"engine"},
@@ -120,6 +122,7 @@ ALLOWED: dict[str, set[str]] = {
     "gate": {"engine", "errors"},
     "complaints": set(),
     "server": {
+        "lock",
         *(
             "complaints",
             "device",

@@ -150,10 +150,12 @@ class Core:
         """
         if number == lib.WB_RESET_NOTEBOOK:
             self.hooks.expect_end(PATIENCE)
-        with self.hooks.here():
-            self.timers.reset()
-            lib.wb_device_reset(self.handle, number)
-            self.hooks.event("on_reset", self.device.on_reset, RESETS[number])
+        self.hooks.inside(self._reset, number)
+
+    def _reset(self, number: int) -> None:
+        self.timers.reset()
+        lib.wb_device_reset(self.handle, number)
+        self.hooks.event("on_reset", self.device.on_reset, RESETS[number])
 
     def take_over(self, device: Any, blocks: Mapping[int, Block], irq: Interrupts) -> None:
         """Belong to ``device`` and be described by ``blocks`` from now on; values stay.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from .errors import HookError
+from .lock import Lock
 
 __all__ = ["Failures", "HookFailure", "HookSkippedError"]
 
@@ -45,6 +46,7 @@ class Failures:
             None
         )  #: adds what is known elsewhere, before they are looked at
         self._kept: dict[tuple[str, int, str, str], HookFailure] = {}
+        self._lock = Lock()  # re-entrant: what is forgotten may have a __del__
 
     def __iter__(self) -> Iterator[HookFailure]:
         self.gather()
@@ -60,30 +62,39 @@ class Failures:
     def add(self, name: str, error: BaseException, revision: int = 0, times: int = 1) -> None:
         """Count what a hook raised; log its traceback the first time this revision raises it there."""
         key = (name, revision, type(error).__name__, _place(error))
-        known = self._kept.pop(key, None)
-        if known is not None:
-            # Only counted: a guest may make a hook raise as often as it likes.
-            self._kept[key] = replace(known, count=known.count + times)
+        if self._counted(key, times):
             error.__traceback__ = None
             return
         text = "".join(traceback.format_exception(error, limit=FRAMES))
-        self._kept[key] = HookFailure(name, revision, error, text, times)
-        while len(self._kept) > KEPT:
-            del self._kept[next(iter(self._kept))]
+        with self._lock:
+            if self._counted(key, times):  # by another thread meanwhile
+                return
+            self._kept[key] = HookFailure(name, revision, error, text, times)
+            while len(self._kept) > KEPT:
+                del self._kept[next(iter(self._kept))]
         if not isinstance(error, KeyboardInterrupt):  # Ctrl-C reaches the user by itself
             told = "the guest got the stored value" if "." in name else "the device goes on"
             self._logger.error("%s raised; %s\n%s", name, told, text)
 
+    def _counted(self, key: tuple[str, int, str, str], times: int) -> bool:
+        """Only count what is known: a guest may make a hook raise as often as it likes."""
+        with self._lock:
+            known = self._kept.pop(key, None)
+            if known is not None:
+                self._kept[key] = replace(known, count=known.count + times)
+            return known is not None
+
     def clear(self) -> None:
         """Forget them."""
         self.gather()
-        self._kept.clear()
+        with self._lock:
+            self._kept.clear()
 
     def check(self) -> None:
         """Raise HookError for the latest failure, its own exception as the cause; nothing if none."""
         self.gather()
-        if self._kept:
-            failure = list(self._kept.values())[-1]
+        if kept := list(self._kept.values()):
+            failure = kept[-1]
             times = f"{failure.count} time{'s' if failure.count > 1 else ''}"
             raise HookError(f"{failure.name} raised {_shown(failure.error)} ({times})") from failure.error
 

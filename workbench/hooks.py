@@ -8,13 +8,13 @@ guest: the stored value is answered, the record is flagged, the traceback is log
 """
 
 import logging
-import threading
 from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Any
 
 from .engine import ffi, lib
 from .errors import DescriptionError, StateError
 from .hook import Access, Hook
+from .lock import Lock
 from .native import NativeCode
 from .nativehook import NativeHook, Natives
 from .pages import unhookable
@@ -49,7 +49,7 @@ class Hooks(Running):
         self._table: dict[Key, Hook] = {}
         self._history: dict[Key, list[Hook]] = {}
         self._plans: dict[int, tuple[Hook, ...]] = {}
-        self._swapping = threading.Lock()  # apart, so that a hook that never returns can be replaced
+        self._swapping = Lock()  # apart, so that a hook that never returns can be replaced
         self.on_change: Callable[[], None] = lambda: None
 
     def __iter__(self) -> Iterator[Hook]:
@@ -193,10 +193,10 @@ class Hooks(Running):
     # -- history, by the name of a slot: "bar0.CTRL.on_write" --
 
     def _find(self, name: str) -> Key:
-        for key, history in self._history.items():
-            if history[-1].key == name:
+        for key, history in list(self._history.items()):
+            if history and history[-1].key == name:
                 return key
-        known = ", ".join(history[-1].key for history in self._history.values()) or "none"
+        known = ", ".join(history[-1].key for history in list(self._history.values()) if history) or "none"
         raise StateError(f"there never was a hook {name!r}; hooks: {known}")
 
     def revisions(self, name: str) -> list[Hook]:

@@ -14,7 +14,7 @@ from .runtime import remove_stale, runtime_base
 __all__ = ["clean", "orphans"]
 
 MACHINE = b"\0-name\0pci-workbench\0"  # see vm/command.py
-ENGINE = "/_engine.abi3.so"  # every process of ours has it loaded
+ENGINE = "/engine/_engine."  # every process of ours has it loaded, .abi3.so or of a free-threaded Python
 
 
 def clean() -> list[str]:

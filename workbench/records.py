@@ -112,11 +112,12 @@ class Names:
         key = (kind, region, offset, size)
         if kind not in _TOUCHES:
             key = (kind, 255, offset if kind in _IRQS else 0, 0)
-        if key not in self._touches:
+        touch = self._touches.get(key)
+        if touch is None:
             if len(self._touches) >= _CACHED:  # a guest that sweeps a large BAR must not fill memory
-                self._touches.clear()
-            self._touches[key] = self._resolve(*key)
-        return self._touches[key]
+                self._touches = {}  # another thread may be looking at the old ones
+            touch = self._touches[key] = self._resolve(*key)
+        return touch
 
     def table(self, records: Records) -> tuple[npt.NDArray[np.intp], list[Touch]]:
         """Return the distinct places of the records, and for each record the number of its place."""

@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from .engine import ffi, lib
 from .errors import StateError
 from .failures import Failures, HookSkippedError
 from .hook import Access, Hook, Touch
+from .lock import Lock
 from .nativehook import NativeHook
 from .skip import Skip
 from .stalls import Stalls
@@ -22,6 +23,7 @@ from .upcall import ORIGINS, ShortWay, fitting
 
 __all__ = ["Running"]
 
+Result = TypeVar("Result")
 DEPTH_LIMIT = 32  # of hooks that touch hooked registers; well before Python's own limit
 
 
@@ -35,7 +37,7 @@ class Running:
     def __init__(self, device: Any, handle: Any, short: ShortWay, logger: logging.Logger) -> None:
         self.device = device
         self.handle = handle
-        self.lock = threading.RLock()
+        self.lock = Lock()
         self.failures = Failures(logger)
         self.stalls = Stalls()
         self.short = self.stalls.short = short
@@ -64,30 +66,48 @@ class Running:
         Called by the engine on the thread of the access; never raises, says in ``flags`` what happened.
         The engine has set WB_HOOK_FAILED there: it stays unless all goes well.
         """
-        flags = 0
+        flags = lib.WB_HOOK_FAILED
         try:
             self.stalls.waited(time.monotonic_ns() - access.time)
-            with self.here():
-                generation = self._now.generation  # of before the table is looked at
-                plan = self.plan(access)
-                if len(plan) == 1:
-                    self.short.open(generation, self.device, plan[0], access)
-                for hook in plan:
-                    flags |= lib.WB_HOOK_RAN
-                    access.revision = hook.revision
-                    if not self._call(hook, access):
-                        flags |= lib.WB_HOOK_FAILED
-            access.flags = flags
+            flags = self.inside(self._run, access)
         except BaseException as error:  # Ctrl-C while waiting for another hook, out of stack or memory ...
-            access.flags = flags | lib.WB_HOOK_FAILED
+            flags |= access.flags
             self.failed_outside(error)
+        access.flags = flags
+
+    def _run(self, access: Any) -> int:
+        flags, generation = 0, self._now.generation  # of before the table is looked at
+        plan = self.plan(access)
+        if len(plan) == 1:
+            self.short.open(generation, self.device, plan[0], access)
+        for hook in plan:
+            flags |= lib.WB_HOOK_RAN
+            access.flags, access.revision = flags | lib.WB_HOOK_FAILED, hook.revision
+            if not self._call(hook, access):
+                flags |= lib.WB_HOOK_FAILED
+        return flags
+
+    def inside(self, function: Callable[..., Result], *arguments: Any) -> Result:
+        """Call a function as the device, while no hook runs on another thread; return what it returns.
+
+        No context manager: one in Python keeps the lock when a skip comes while it is entered or left.
+        """
+        now, here = self._now, threading.get_ident()
+        with self.lock:
+            outer, now.thread = now.thread, here
+            now.depth += 1
+            try:
+                return function(*arguments)
+            finally:
+                now.thread = outer
+                now.depth -= 1
 
     @contextlib.contextmanager
     def here(self) -> Iterator[None]:
-        """Act as the device on this thread, while no hook runs on another."""
-        now = self._now
+        """``inside()`` for the body of a ``with``, which no hook is to be skipped in."""
+        now, here = self._now, threading.get_ident()
         with self.lock:
-            outer, now.thread = now.thread, threading.get_ident()
+            outer, now.thread = now.thread, here
             now.depth += 1
             try:
                 yield
@@ -150,22 +170,24 @@ class Running:
 
     def event(self, name: str, function: Callable[..., Any], *arguments: Any) -> None:
         """Run ``on_reset``, or what the outside makes a device do, as a hook: one by one, never raising."""
+        self.inside(self._event, name, function, arguments)
+
+    def _event(self, name: str, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
         stalls, start = self.stalls, time.monotonic_ns()
         failed: BaseException | None = None
-        with self.here():
-            outer, stalls.event, stalls.event_since = (stalls.event, stalls.event_since), name, start
-            try:
-                self._check_depth(nested=self._now.depth > 2)
-                function(*arguments)
-            except BaseException as error:
-                failed = error
-            stalls.event, stalls.event_since = outer
-            try:
-                self.settle()
-            except HookSkippedError as error:  # on the way in: a timer's thread must not end by it
-                failed = failed or error
-            if failed is not None:
-                self._fail(name, failed)
+        outer, stalls.event, stalls.event_since = (stalls.event, stalls.event_since), name, start
+        try:
+            self._check_depth(nested=self._now.depth > 2)
+            function(*arguments)
+        except BaseException as error:
+            failed = error
+        stalls.event, stalls.event_since = outer
+        try:
+            self.settle()
+        except HookSkippedError as error:  # on the way in: a timer's thread must not end by it
+            failed = failed or error
+        if failed is not None:
+            self._fail(name, failed)
 
     def failed(self, hook: Hook, error: BaseException) -> None:
         """Count what a hook raised."""

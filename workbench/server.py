@@ -26,6 +26,7 @@ from .engine import ffi, lib
 from .errors import StateError
 from .gate import Gated
 from .listener import Listener, peer_name
+from .lock import Lock
 from .poller import Poller, check_poll_us
 from .runtime import SwitchInterval
 from .session import Refused, Session
@@ -56,7 +57,7 @@ class Server(Gated):
     """
 
     #: Held while a server starts or is taken over; re-entrant.
-    starting: ClassVar[Any] = threading.RLock()
+    starting: ClassVar[Any] = Lock()
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class Server(Gated):
         self._phase = "idle"
         self._owner = os.getpid()
         # Taken by a bare `with`: that of the condition is Python, and Ctrl-C inside it leaves it locked.
-        self._lock = threading.RLock()
+        self._lock = Lock()
         self._changed = threading.Condition(self._lock)
         self._stopping = False
         self._complaints = Complaints(self)

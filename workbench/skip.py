@@ -10,6 +10,7 @@ from typing import Any
 
 from .errors import StateError
 from .failures import HookSkippedError
+from .lock import Lock
 
 __all__ = ["Skip"]
 
@@ -21,7 +22,7 @@ class Skip:
 
     def __init__(self, now: Any) -> None:
         self._now = now
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def ask(self, running: Callable[[], tuple[str, int]]) -> str:
         """Raise HookSkippedError in what runs: its name and thread, 0 when none; return the name.
@@ -30,6 +31,8 @@ class Skip:
         """
         with self._lock:
             self._now.asked = ASKING  # before looking: who ends meanwhile waits for us in settle()
+            with threading.Lock():  # a barrier: without the GIL the processor may look first
+                pass
             name, thread = running()
             self._now.asked = thread
             if not thread:

@@ -5,6 +5,7 @@ from typing import Any
 
 from .cells import running_cell
 from .hook import Hook
+from .lock import Lock
 
 __all__ = ["Stalls"]
 
@@ -21,6 +22,7 @@ class Stalls:
 
     def __init__(self) -> None:
         self.short: Any = None  #: the ShortWay, whose hook runs if no other does
+        self._lock = Lock()
         self.waits = 0
         self.total = 0
         self.worst = 0
@@ -44,10 +46,11 @@ class Stalls:
         """Count a wait, if it is notable."""
         if ns < NOTABLE:
             return
-        self.waits += 1
-        self.total += ns
-        if ns > self.worst:
-            self.worst, self.worst_cell = ns, running_cell()
+        with self._lock:  # a guest and a cell may have waited at the same time
+            self.waits += 1
+            self.total += ns
+            if ns > self.worst:
+                self.worst, self.worst_cell = ns, running_cell()
 
     @property
     def now(self) -> tuple[str, int]:

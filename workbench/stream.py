@@ -10,6 +10,8 @@ import threading
 from collections.abc import Callable
 from typing import AnyStr
 
+from .lock import Lock
+
 __all__ = ["ByteStream"]
 
 LIMIT = 1 << 20  #: bytes
@@ -29,12 +31,13 @@ class ByteStream:
         self.lost = 0
         self._on_write = on_write
         self._data = bytearray()
-        self._changed = threading.Condition()
+        self._lock = Lock()
+        self._changed = threading.Condition(self._lock)
 
     def write(self, data: "bytes | bytearray | memoryview | str") -> int:
         """Append bytes, or a text as UTF-8; return how many bytes. ``print(..., file=stream)`` works, too."""
         data = data.encode() if isinstance(data, str) else bytes(memoryview(data))
-        with self._changed:
+        with self._lock:
             self._data += data
             excess = 0 if self.limit is None else max(0, len(self._data) - self.limit)
             del self._data[:excess]
@@ -45,7 +48,7 @@ class ByteStream:
 
     def take(self, size: int) -> bytes:
         """Take out up to ``size`` bytes: those that are there now, perhaps none."""
-        with self._changed:
+        with self._lock:
             return self._take(max(size, 0))
 
     def read(self, size: int | None = None, timeout: float = TIMEOUT) -> bytes:
@@ -53,7 +56,7 @@ class ByteStream:
 
         Raises TimeoutError when they have not come after ``timeout`` seconds; nothing is taken then.
         """
-        with self._changed:
+        with self._lock:
             wanted = len(self._data) if size is None else max(size, 0)
             self._wait(lambda: len(self._data) >= wanted, timeout, f"{wanted} bytes")
             return self._take(wanted)
@@ -67,7 +70,7 @@ class ByteStream:
         wanted = mark.encode() if isinstance(mark, str) else mark
         if not wanted:
             raise ValueError("read_until() needs a mark: a text or bytes that will come")
-        with self._changed:
+        with self._lock:
             self._wait(lambda: wanted in self._data, timeout, repr(mark))
             data = self._take(self._data.index(wanted) + len(wanted))
         return data.decode(errors="replace") if isinstance(mark, str) else data
@@ -78,7 +81,7 @@ class ByteStream:
 
     def text(self) -> str:
         """Take out all that is there now as text; half a character stays until the rest of it comes."""
-        with self._changed:
+        with self._lock:
             text, used = codecs.utf_8_decode(self._data, "replace", False)
             del self._data[:used]
         return text

@@ -20,6 +20,7 @@ from typing import Any
 from .engine import lib
 from .errors import StateError
 from .hooks import Hooks
+from .lock import Lock
 from .mistakes import call_problem, shown
 
 __all__ = ["DeviceTime", "Timer", "Timers"]
@@ -96,7 +97,8 @@ class Timers:
         self.device = device
         self._handle = handle
         self._hooks = hooks
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = Lock()  # taken bare: a condition is left by Python, which a skip may interrupt
+        self._changed = threading.Condition(self._lock)
         self._waiting: list[Timer] = []
         self._taken: Timer | None = None  # by the thread: about to run, or running
         self._thread: threading.Thread | None = None
@@ -105,7 +107,7 @@ class Timers:
         self._held = False
 
     def __iter__(self) -> Iterator[Timer]:
-        with self._changed:
+        with self._lock:
             return iter(self._all())
 
     def add(
@@ -131,7 +133,7 @@ class Timers:
 
     def put(self, timer: Timer) -> bool:
         """Let a timer wait, unless it was cancelled; False when the device is closed."""
-        with self._changed:
+        with self._lock:
             if not self._closed:
                 if timer.active:
                     self._start()
@@ -143,7 +145,7 @@ class Timers:
 
     def forget(self, timer: Timer) -> None:
         """Cancel one timer."""
-        with self._changed:
+        with self._lock:
             timer.active = False
             with contextlib.suppress(ValueError):
                 self._waiting.remove(timer)
@@ -151,7 +153,7 @@ class Timers:
 
     def reset(self, everything: bool = False) -> None:
         """Cancel those that do not outlive a reset, or all."""
-        with self._changed:
+        with self._lock:
             for timer in self._all():
                 timer.active &= timer.keep and not everything
             self._waiting = [timer for timer in self._waiting if timer.active]
@@ -159,7 +161,7 @@ class Timers:
 
     def hold(self, on: bool) -> None:
         """Let nothing run, whatever is due, until ``hold(False)``: the device is stopped."""
-        with self._changed:
+        with self._lock:
             self._held = on
             self._changed.notify_all()
 
@@ -178,7 +180,7 @@ class Timers:
 
     def let_go(self, successor: "Timers | None" = None) -> tuple[list[Timer], list[Timer]]:
         """End the thread; return what it runs now and what waits, not cancelled."""
-        with self._changed:
+        with self._lock:
             self._successor = successor or self._successor
             running = [self._taken] if self._taken else []
             waiting = self._waiting
@@ -219,18 +221,12 @@ class Timers:
         lib.wb_thread_hurry()
         while (timer := self._next()) is not None:
             lib.wb_turn_wait(self._handle, timer.turn)
-            with self._hooks.here():
-                if timer.active and self._held:  # since just now
-                    self.put(timer)
-                    continue
-                if timer.active:
-                    self._call(timer)
-            if timer.period:
+            if self._hooks.inside(self._call, timer) and timer.period:
                 timer.again()
 
     def _next(self) -> Timer | None:
         """Wait until a timer is due and take it out; None when there has been none for a while."""
-        with self._changed:
+        with self._lock:
             self._taken = None
             while not self._closed:
                 if self._waiting:
@@ -246,11 +242,18 @@ class Timers:
             self._thread = None
             return None
 
-    def _call(self, timer: Timer) -> None:
+    def _call(self, timer: Timer) -> bool:
+        """Call its function, if it may still run; False when it waits again, as the device was stopped."""
+        if timer.active and self._held:  # since just now
+            self.put(timer)
+            return False
+        if not timer.active:
+            return True
         timer.active = timer.period > 0
         timer.calls += 1
         timer.turn = 0
         self._hooks.event(timer.name, lambda: timer.function(*timer.args))
+        return True
 
 
 class DeviceTime:

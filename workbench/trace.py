@@ -1,5 +1,6 @@
 """WireTrace: every vfio-user message of a conversation, for people who ask why an attach fails."""
 
+import threading
 from collections import deque
 from collections.abc import Iterator
 from typing import overload
@@ -17,16 +18,18 @@ class WireTrace:
 
     def __init__(self) -> None:
         self._kept: deque[tuple[int, bool, bytes, int, int]] = deque(maxlen=TRACE_MESSAGES)
+        self._lock = threading.Lock()  # without the GIL a deque cannot be copied while it grows
 
     def add(self, from_server: bool, data: bytes, nfds: int, length: int) -> None:
         """Keep a message, or its beginning if it is shorter than ``length``, with the time (ns)."""
-        self._kept.append((lib.wb_clock(), from_server, data, nfds, length))
+        with self._lock:
+            self._kept.append((lib.wb_clock(), from_server, data, nfds, length))
 
     def __len__(self) -> int:
         return len(self._kept)
 
     def __iter__(self) -> Iterator[WireMessage]:
-        for _, from_server, data, nfds, length in list(self._kept):
+        for _, from_server, data, nfds, length in self._copy():
             yield describe(data, from_server, nfds, length)
 
     @overload
@@ -43,20 +46,26 @@ class WireTrace:
 
     def take(self) -> list[tuple[int, WireMessage]]:
         """Return the messages kept, each with its time (ns of CLOCK_MONOTONIC), and forget them."""
-        kept, taken = self._kept, []
-        while kept:  # one by one: the server's thread adds meanwhile
-            at, from_server, data, nfds, length = kept.popleft()
-            taken.append((at, describe(data, from_server, nfds, length)))
-        return taken
+        with self._lock:
+            kept = list(self._kept)
+            self._kept.clear()
+        return [
+            (at, describe(data, from_server, nfds, length)) for at, from_server, data, nfds, length in kept
+        ]
 
     def clear(self) -> None:
         """Forget them."""
-        self._kept.clear()
+        with self._lock:
+            self._kept.clear()
+
+    def _copy(self) -> list[tuple[int, bool, bytes, int, int]]:
+        with self._lock:
+            return list(self._kept)
 
     def __repr__(self) -> str:
-        kept = list(self._kept)
+        kept = self._copy()
         lines = (
-            f"{(at - kept[0][0]) / 1e6:12.3f} ms  {message}"
-            for (at, *_), message in zip(kept, self, strict=False)
+            f"{(at - kept[0][0]) / 1e6:12.3f} ms  {describe(data, from_server, nfds, length)}"
+            for at, from_server, data, nfds, length in kept
         )
         return "\n".join(lines) or "<no messages traced: serve(trace=True)>"

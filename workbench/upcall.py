@@ -49,7 +49,8 @@ class ShortWay:
     @property
     def running(self) -> Hook | None:
         """The hook that runs now and went the short way; ``now.since`` is when it began."""
-        kept = self._kept[self.now.running - 1] if self.now.running else None
+        number = self.now.running  # looked at once: it may have returned since
+        kept = self._kept[number - 1] if number else None
         return kept[0] if kept is not None else None
 
     def close(self) -> None:

@@ -72,8 +72,12 @@ static PyObject *take_error(void)
 /* After a hook: a skip that was asked for and not raised is taken back, and what was raised is told. */
 static uint16_t settle(const wb_short *all, const wb_slot *slot, PyObject *error)
 {
-    PyObject *settled = all->asked ? PyObject_CallObject(all->settle, NULL) : NULL;
+    PyObject *settled;
 
+#ifdef Py_GIL_DISABLED
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);    /* either we see who asks, or he that nothing runs: skip.py */
+#endif
+    settled = all->asked ? PyObject_CallObject(all->settle, NULL) : NULL;
     Py_XDECREF(settled);
     if (PyErr_Occurred() && !error)
         error = take_error();
@@ -179,15 +183,11 @@ static int go_short_way(wb_short *all, wb_access *access)
 static void wb_hook_call(void *context, wb_access *access)
 {
     wb_short *all = context;
-#ifdef Py_GIL_DISABLED
-    wb_python_hook(all->handle, access);
-#else
     PyGILState_STATE state = PyGILState_Ensure();
 
     if (!go_short_way(all, access))
         wb_python_hook(all->handle, access);
     PyGILState_Release(state);
-#endif
 }
 
 #endif
