@@ -1,10 +1,7 @@
 """The panel while a guest hammers the device as fast as it can, and while a cell computes."""
 
-import itertools
 import os
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -12,25 +9,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from lab import until
+from mill import DEVICE, hammering
 from others import Others
 from panel import Panel
 from test_panel import SHOW
 
 pytestmark = pytest.mark.alone
-HERE = Path(__file__).parent
-DEVICE = (
-    "import workbench as wb\n"
-    "if 'dev' in globals(): dev.close()\n"
-    "class Mill(wb.Device):\n"
-    "    id = wb.PciId(vendor=0x1234, device=0x0B12)\n"
-    "    irq = wb.Interrupts(intx=True)\n"
-    "    class bar0(wb.Bar, size=4096):\n"
-    "        DATA = wb.Register(0x00, 32, LOW=wb.Field(0, 8), HIGH=wb.Field(8, 24))\n"
-    "        R = wb.Register(0x100, 32, count=32)\n"
-    "dev = Mill()\n"
-    "print(dev.serve().path)"
-)
 BUSY = "while True: pass"
 LINUX = (
     "import workbench as wb\nfrom workbench.devices.gpio_pci_idio_16 import PciIdio16\n"
@@ -42,56 +26,9 @@ DRIVER = (
 )
 SERVER = """import threading
 print(*(t.native_id for t in threading.enumerate() if t.name == "workbench Mill"))"""
-FILL = """from workbench.views.history import LIMIT
-from workbench.views.hub import hub_of
-history = hub_of(dev).history
-while history.next - history.missed < 3 * LIMIT:
-    for _ in range(1000):
-        dev.bar0.R[9].write(1)
-"""
-TABS = ("Log", "Timeline", "Memory", "Interrupts", "Hooks", "Registers")
-STAY = 6  # seconds on each
-MINUTES = float(os.environ.get("WORKBENCH_MINUTES", "0.6"))  # 10 for a long session, by hand
 MESSAGES = 30  # a second, at most
 TRIP = 150  # ms
 COST = 0.10
-
-
-class Hammer:
-    """A software guest in a process of its own."""
-
-    def __init__(self, path: str, out: Path) -> None:
-        self.out = out
-        with out.open("wb") as file:
-            self.process = subprocess.Popen(
-                [sys.executable, HERE / "hammer.py", path],
-                stdin=subprocess.PIPE,
-                stdout=file,
-                cwd=HERE.parents[1],
-            )
-
-    def stop(self) -> int:
-        """Stop it; return the last value it wrote."""
-        assert self.process.stdin
-        self.process.stdin.close()
-        assert self.process.wait(10) == 0
-        return int(self.out.read_text().split()[-1])
-
-    def rates(self, begin: float, end: float) -> list[float]:
-        """Return accesses per window of those windows that lie in a span of time."""
-        lines = [line.split() for line in self.out.read_text().splitlines() if line[0].isdigit()]
-        return [float(count) for at, count in lines if begin + 0.05 < float(at) <= end]
-
-
-@contextmanager
-def hammering(path: str, directory: Path) -> Iterator[Hammer]:
-    hammer = Hammer(path, directory / "hammer.txt")
-    try:
-        until(lambda: hammer.out.stat().st_size, 30, "the guest's first accesses")
-        yield hammer
-    finally:
-        if not hammer.process.stdin.closed:
-            hammer.stop()
 
 
 @pytest.fixture
@@ -259,44 +196,3 @@ def test_linux_hammers_through_its_driver_and_the_panel_keeps_up(notebook):
     assert reads > 1000
     panel.root.get_by_text(f"{reads:,}" if reads < 100_000 else "M").first.wait_for(timeout=2000)
     judge()
-
-
-def _lowest(marks: list[tuple[float, float]]) -> tuple[float, float]:
-    return min(heap for heap, _ in marks), min(rss for _, rss in marks)
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(180 + 60 * MINUTES)
-def test_a_minute_under_load_leaves_memory_flat_and_the_file_small(panel, tmp_path):
-    book, page = panel.book, panel.page
-    process = psutil.Process(book.pid)
-    session = book.lab.context.new_cdp_session(page)
-    session.send("HeapProfiler.enable")
-
-    def browser() -> float:
-        session.send("HeapProfiler.collectGarbage")
-        used = session.send("Runtime.getHeapUsage")
-        return sum(used[name] for name in ("usedSize", "embedderHeapUsedSize", "backingStorageSize"))
-
-    with hammering(book.output_text(0).strip(), tmp_path):
-        # Ring and history are written for the first time until they are full: that is no leak.
-        book.ask(FILL)
-        for tab in TABS:
-            panel.tab(tab)
-            page.wait_for_timeout(1000)
-        marks = []
-        for tab in itertools.islice(itertools.cycle(TABS), round(60 * MINUTES / STAY)):
-            panel.tab(tab)
-            page.wait_for_timeout(1000 * STAY)
-            marks.append((browser() / 1e6, process.memory_info().rss / 1e6))
-    total, size = int(book.ask("print(dev.log.total)")), book.save().stat().st_size
-    every = 1 if MINUTES < 2 else 60 // STAY
-    told = ", ".join(f"{heap:.1f} {rss:.1f}" for heap, rss in marks[every - 1 :: every])
-    print(f"MB of the page's objects and of the kernel: {told}; {total:,} records; file of {size:,} bytes")
-    # A frame's temporaries come and go, some MB at a time: what leaks raises the lowest marks too.
-    third = len(marks) // 3
-    for what, between, last, more in zip(
-        ("page", "kernel"), _lowest(marks[third:-third]), _lowest(marks[-third:]), (5, 3), strict=True
-    ):
-        assert last < between + more, f"{what}: {between:.1f} MB, at last {last:.1f}; {told}"
-    assert size < 1_000_000
