@@ -3,17 +3,26 @@
 import shutil
 import subprocess
 import sys
+import sysconfig
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from workbench.engine.build import STABLE_ABI
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = ("workbench", "devices", "pyproject.toml", "README.md", "LICENSE")
 LEFT = shutil.ignore_patterns("__pycache__", "*.so", "_engine.c")  # what a clone does not have
+OWN = f"cp{sys.version_info.major}{sys.version_info.minor}"
+TAG = "cp311-abi3" if STABLE_ABI else f"{OWN}-{OWN}t"
+LIBRARIES = {
+    f"workbench/engine/_engine{'.abi3.so' if STABLE_ABI else sysconfig.get_config_var('EXT_SUFFIX')}",
+    "workbench/preload/_preload.so",
+}
 PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet")
 USE = """
 import sys
@@ -60,11 +69,11 @@ def installed(wheel: Path) -> Path:
     return target
 
 
-def test_one_wheel_serves_every_python_from_3_11_on(wheel: Path) -> None:
-    assert wheel.name.startswith("pci_workbench-0.1.0-cp311-abi3-linux_")
+def test_one_wheel_serves_every_python_from_3_11_on_but_the_free_threaded(wheel: Path) -> None:
+    assert wheel.name.startswith(f"pci_workbench-0.1.0-{TAG}-linux_")
     with zipfile.ZipFile(wheel) as archive:
         libraries = {name for name in archive.namelist() if name.endswith(".so")}
-    assert libraries == {"workbench/engine/_engine.abi3.so", "workbench/preload/_preload.so"}
+    assert libraries == LIBRARIES
 
 
 def test_it_has_every_file_of_the_packages_and_none_besides(wheel: Path) -> None:
@@ -78,7 +87,7 @@ def test_it_has_every_file_of_the_packages_and_none_besides(wheel: Path) -> None
         if path.is_file() and (path.suffix in kinds or path.name == "py.typed") and path.name != "_engine.c"
     }
     ours = {f"workbench/{name}" if name.startswith("devices/") else name for name in ours}
-    assert names == ours | {"workbench/engine/_engine.abi3.so", "workbench/preload/_preload.so"}
+    assert names == ours | LIBRARIES
     assert {
         "workbench/py.typed", "workbench/engine/_engine.pyi", "workbench/engine/wb.h",
         "workbench/views/static/panel.js", "workbench/devices/gpio_pci_idio_16.py",
