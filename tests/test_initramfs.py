@@ -47,6 +47,19 @@ def test_modules_come_after_what_they_need_and_once(guest: Guest) -> None:
     assert order == ["base", "left", "right", "top_one"]
 
 
+def test_what_a_module_wishes_for_comes_before_it_under_a_name_or_an_alias(guest: Guest) -> None:
+    drivers = guest.modules / "kernel/drivers"
+    wishes = b"softdep=pre: sum-crc left nowhere post: right\0softdep=pre: crypto-own\0softdep=post: last\0"
+    (drivers / "disk.ko").write_bytes(module("disk", "base") + wishes)
+    (drivers / "sum_fast.ko").write_bytes(module("sum_fast") + b"alias=sum-crc\0")
+    (drivers / "sum_generic.ko").write_bytes(module("sum_generic") + b"alias=sum-crc\0softdep=pre: disk\0")
+    (drivers / "own_generic.ko").write_bytes(module("own_generic") + b"alias=crypto-own\0")
+    (guest.modules / "modules.builtin.modinfo").write_bytes(b"mine.alias=crypto-own\0")
+    loaded = initramfs.load_modules(guest.modules, ["disk"])
+    assert list(loaded) == ["base", "sum_generic", "left", "disk"]
+    assert loaded["disk"][1] == ["base"]
+
+
 def test_a_module_is_found_under_either_spelling_and_unpacked(guest: Guest) -> None:
     for spelling in ("top-one", "top_one"):
         content, needs = initramfs.load_modules(guest.modules, [spelling])["top_one"]

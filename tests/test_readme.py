@@ -18,12 +18,13 @@ def run(blocks):
     return names
 
 
-def test_the_first_device_can_be_typed_in():
+def test_the_first_device_can_be_typed_in(capsys):
     names = run(block for block in BLOCKS if "wb.VM" not in block)
     dev, guest = names["dev"], names["guest"]
     guest.disconnect()
     dev.close()
     assert dev.bar0.CTRL == 1
+    assert capsys.readouterr().out == "now 1\n"
     assert not dev.hooks.failures
     assert [record.value for record in dev.log.filter(register="COUNT", kind="read")] == [1]
     assert [record.text for record in dev.log.filter(kind="irq")] == ["INTx delivered"]

@@ -10,12 +10,14 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 from sample import stuck_hook
 
 import workbench as wb
+from workbench.client import Client
 
 CODE = """
 import sys, workbench as wb
@@ -75,7 +77,16 @@ def test_clients_come_and_go_and_the_state_stays(card):
 
 
 def test_connect_says_who_is_in_the_way(card):
-    with card.connect(), pytest.raises(wb.StateError, match=rf"in use by pid {os.getpid()}"):
+    with card.connect():
+        pass
+    with card.connect() as guest:  # the one before has let go, so this is not refused at once
+        mine = rf"in use by pid {os.getpid()} .*: a software guest in this process: guest.disconnect\(\)"
+        before = time.monotonic()
+        with pytest.raises(wb.StateError, match=mine):
+            card.connect(timeout=60)
+        assert time.monotonic() - before < 30
+        assert not guest.closed
+    with Client(card.server.path), pytest.raises(wb.StateError, match=mine):
         card.connect(timeout=0.05)
 
 

@@ -4,6 +4,7 @@ They know the device, not the other way round, so each is imported when it is fi
 """
 
 import os
+import weakref
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, cast
 
@@ -85,13 +86,15 @@ class DeviceDoors:
         from .client import Client
 
         server = self._served()
-        server.wait_listening(timeout)
+        server.wait_listening(0 if server.stays() else timeout)
         if server.paused:
             raise StateError(
                 f"{self.name} is paused, and a guest that connects waits: dev.server.resume() first,"
                 " or Resume in the panel"
             )
-        return Client(server.path, timeout=timeout)
+        guest = Client(server.path, timeout=timeout)
+        server.guest = weakref.ref(guest)
+        return guest
 
     def _served(self) -> "Server":
         # A stopped server is started again where it was asked to be; its private directory is gone.

@@ -17,7 +17,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from .complaints import Complaints
@@ -82,6 +82,7 @@ class Server(Gated):
         self.paused = False
         self.error: BaseException | None = None
         self.client: str | None = None
+        self.guest: Callable[[], Any] = lambda: None  #: the one that dev.connect() made last, if it is there
         self.trace = WireTrace()
         self.wanted = os.path.abspath(os.fsdecode(path)) if path is not None else None
         self._path = self.wanted or ""
@@ -265,7 +266,19 @@ class Server(Gated):
         name, _ = self.device.hooks.stalls.now
         if self.device.hooks.stalls.seconds_in_hook > 1:
             return f"it waits for {name}, which has not returned: hooks.skip() ends that"
+        if self._ours:
+            return "a software guest in this process: guest.disconnect() lets it go"
         return "detach it first (guest.disconnect(), or close the VM)"
+
+    @property
+    def _ours(self) -> bool:
+        """Tell whether the client is in this process; a VM is in one of its own."""
+        return (self.client or "").startswith(f"pid {os.getpid()} ")
+
+    def stays(self) -> bool:
+        """Tell whether the client is the guest that ``dev.connect()`` made last, and has not let go."""
+        guest = self.guest()
+        return self._ours and guest is not None and not guest.closed
 
     def wait_attached(self, timeout: float = 30.0) -> None:
         """Wait until a client is attached. Raises TimeoutError after ``timeout`` seconds."""

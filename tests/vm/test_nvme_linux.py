@@ -14,7 +14,7 @@ from workbench.vm.kit import Qemu
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(300)]
 
 MIB = 1 << 20
-MODULES = ("nvme", "ext4", "crc32c_generic")
+MODULES = ("nvme", "ext4")
 MOUNT = "mkdir -p /m && mount -t ext2 /dev/nvme0n1 /m"
 RANDOM = "dd if=/dev/urandom bs=1M count={} 2>/dev/null"
 

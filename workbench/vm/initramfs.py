@@ -2,7 +2,7 @@
 
 Written in pure Python as a cpio archive ("newc", Linux: early-userspace/buffer-format), so neither root nor
 cpio is needed. Nothing is compressed: it only goes from memory to memory, and TCG unpacks slowly. Modules
-come with all they depend on.
+come with all they depend on, and what they wish for (``softdep``).
 """
 
 import difflib
@@ -17,6 +17,7 @@ from ..errors import VmError
 from .kit import Guest
 
 FILE, DIRECTORY, CHARACTER = 0o100000, 0o040000, 0o020000
+LIKE = 16  #: modules that are looked into for an alias
 #: Where the init script, the agent, lspci and setpci are kept: shell text, readable as such.
 SCRIPTS = Path(__file__).resolve().parent / "guest"
 
@@ -84,6 +85,35 @@ def _index(directory: Path) -> tuple[dict[str, Path], set[str]]:
     return {_module_name(path.name): path for path in files}, {_module_name(name) for name in names}
 
 
+def _soft(module: bytes) -> list[str]:
+    """Return the names and aliases that ``module`` wants before itself if they are there (``softdep``)."""
+    wanted, before = [], False
+    for said in re.findall(rb"\0softdep=([^\0]*)", module):
+        for word in said.decode(errors="replace").split():
+            if word.endswith(":"):
+                before = word == "pre:"
+            elif before:
+                wanted.append(word)
+    return wanted
+
+
+def _provider(alias: str, directory: Path, files: Mapping[str, Path]) -> str | None:
+    """Return the module file of a name or alias such as "crypto-crc32c"; None: the kernel or nobody has it.
+
+    ``modules.alias`` is made on installation only: asked are modules of a like name, generic ones first.
+    """
+    key = _module_name(alias)
+    if key in files:
+        return key
+    own = directory / "modules.builtin.modinfo"
+    said = alias.encode() + b"\0"
+    if own.exists() and b".alias=" + said in own.read_bytes():
+        return None
+    stem = re.split("[-_]", alias.removeprefix("crypto-"))[0]
+    near = sorted((name for name in files if name.startswith(stem)), key=lambda name: "generic" not in name)
+    return next((name for name in near[:LIKE] if b"\0alias=" + said in _unpack(files[name])), None)
+
+
 def load_modules(directory: Path, wanted: Iterable[str]) -> dict[str, tuple[bytes, list[str]]]:
     """Return the modules to load for ``wanted``, in that order, from ``directory`` (``lib/modules/VERSION``).
 
@@ -92,10 +122,11 @@ def load_modules(directory: Path, wanted: Iterable[str]) -> dict[str, tuple[byte
     """
     files, built_in = _index(directory)
     loaded: dict[str, tuple[bytes, list[str]]] = {}
+    visited: set[str] = set()  # soft wishes may lead in a circle
 
     def visit(name: str) -> None:
         key = _module_name(name)
-        if key in loaded or key in built_in:
+        if key in visited or key in built_in:
             return
         if key not in files:
             near = difflib.get_close_matches(key, [*files, *built_in], 3)
@@ -103,7 +134,9 @@ def load_modules(directory: Path, wanted: Iterable[str]) -> dict[str, tuple[byte
             raise VmError(f"the guest kernel {directory.name} has no module {name!r}{hint}")
         content = _unpack(files[key])
         needs = [_module_name(each) for each in _needs(content)]
-        for each in needs:
+        soft = [_provider(each, directory, files) for each in _soft(content)]
+        visited.add(key)
+        for each in [*needs, *filter(None, soft)]:
             visit(each)
         loaded[key] = (content, [each for each in needs if each not in built_in])
 
