@@ -123,6 +123,7 @@ def test_a_wait_in_vain_says_that_intx_is_masked_since_the_last_one(device, gues
         guest.wait_irq(timeout=0.01)
     device.irq.trigger()
     guest.wait_irq()
+    assert repr(device.irq) == "<INTA armed masked until the guest is done, signalled 1×>"
     with pytest.raises(TimeoutError, match=r"masked since the last one: guest.unmask_irq\(\)$"):
         guest.wait_irq(timeout=0.01)
     guest.unmask_irq()
@@ -155,6 +156,11 @@ def test_numbers_that_are_no_int_are_written_too(device, guest):
     guest.bar0.write32(0, np.uint32(5))
     guest.bar0.write32(0x100, device.bar0.WIDE)
     assert (guest.bar0.read32(0), guest.bar0.read32(0x100)) == (5, 7)
+
+
+def test_a_number_in_place_of_bytes_is_answered_with_how_one_is_written(guest):
+    with pytest.raises(TypeError, match=r"a number is written by bar0\.write32\(0, 1\)"):
+        guest.bar0.write(0, 1)
 
 
 def test_an_interrupt_that_is_not_armed_is_named(guest):

@@ -176,6 +176,8 @@ def test_a_wrong_name_says_what_there_is(lamp):
         lamp.bar0.CTRL.OFF = 1
     with pytest.raises(AttributeError, match="no field 'OFF'"):
         lamp.bar0.CTRL.OFF  # noqa: B018
+    with pytest.raises(AttributeError, match="did you mean on_read"):
+        lamp.bar0.CTRL.on_red  # noqa: B018
 
 
 def test_handles_count_like_numbers(lamp):

@@ -183,6 +183,12 @@ def test_what_cannot_be_a_hook_is_refused_when_it_is_set(pair, function):
     assert pair.seen == [("A", 1, 0)]
 
 
+@pytest.mark.parametrize("function", [lambda access: 0, lambda access, device: 0])
+def test_a_hook_that_would_be_given_the_device_as_its_access_is_refused(pair, function):
+    with pytest.raises(wb.DescriptionError, match=r"given the device first: write \(device, access\)"):
+        pair.bar0.A.on_write(function)
+
+
 def test_a_hook_that_never_returns_can_be_replaced(pair):
     thread = threading.Thread(target=pair.bar0.WIDE.write, args=(1,))
     with stuck_hook(pair.bar0.WIDE, thread.start):

@@ -74,6 +74,8 @@ def test_a_built_in_module_needs_no_file(guest: Guest) -> None:
 def test_an_unknown_module_is_refused_with_a_suggestion(guest: Guest) -> None:
     with pytest.raises(VmError, match=r"no module 'rihgt'; did you mean right"):
         initramfs.load_modules(guest.modules, ["rihgt"])
+    with pytest.raises(VmError, match=r"no module 'wright-brothers'$"):
+        initramfs.load_modules(guest.modules, ["wright-brothers"])
 
 
 def test_the_archive_holds_what_the_guest_needs(guest: Guest) -> None:

@@ -4,7 +4,10 @@ import pytest
 from register_kit import Speed
 
 from workbench.errors import DescriptionError
+from workbench.modes import MODES
 from workbench.registers import Bar, Block, Field, Register
+
+KNOWN = f"Known are {', '.join(MODES)}"
 
 
 def problems_of(**registers: Register) -> tuple[str, ...]:
@@ -25,10 +28,10 @@ def problems_of(**registers: Register) -> tuple[str, ...]:
         (Register(0, count=2, stride=6), "R: stride 0x6 is not a multiple of its 4 bytes"),
         (Register(0, 8, reset=0x100), "R: reset 0x100 does not fit 8 bits (0 to 0xff)"),
         (Register(0, 8, reset=-1), "R: reset -0x1 does not fit 8 bits (0 to 0xff)"),
-        (Register(0, mode="r0"), "R: unknown mode 'r0'; did you mean rw, rs, ro, rc?"),
+        (Register(0, mode="r0"), f"R: unknown mode 'r0'; did you mean rw, rs, ro, rc? {KNOWN}"),
         (
             Register(0, F=Field(0, mode="w1x")),
-            "R: field F: unknown mode 'w1x'; did you mean w1, w1t, w1s, w1c?",
+            f"R: field F: unknown mode 'w1x'; did you mean w1, w1t, w1s, w1c? {KNOWN}",
         ),
         (Register(0, F=Field(30, 4)), "R: field F (bits 33:30) is beyond the register's 32 bits"),
         (Register(0, F=Field(32)), "R: field F (bit 32) is beyond the register's 32 bits"),
@@ -105,7 +108,7 @@ def test_all_mistakes_of_a_bar_come_at_once() -> None:
         "an I/O BAR cannot be prefetchable",
         "size 0x3e8 is not a power of two; the next one is 0x400",
         "A: offset 0x2 is not a multiple of its 4 bytes",
-        "B: unknown mode 'rx'; did you mean rw, rs, ro, rc?",
+        f"B: unknown mode 'rx'; did you mean rw, rs, ro, rc? {KNOWN}",
         "C (0x8-0xb) and D (0x8-0xb) overlap",
     )
 

@@ -3,6 +3,7 @@
 import pytest
 from register_kit import MEANING
 
+from workbench.fields import Field
 from workbench.modes import MODES, find_mode
 
 
@@ -15,7 +16,8 @@ def test_each_short_mode_means_its_planes(name: str) -> None:
 @pytest.mark.parametrize(
     ("spelling", "name"),
     [
-        ("RW", "rw"), ("R/W", "rw"), ("read-write", "rw"), ("sw=rw", "rw"), ("read, write", "rw"),
+        ("RW", "rw"), ("R/W", "rw"), ("read-write", "rw"), ("sw=rw", "rw"), ("sw=wr", "rw"),
+        ("read, write", "rw"),
         ("read-only", "ro"), ("sw=r", "ro"), ("HwInit", "ro"), ("access=read-only", "ro"),
         ("write-only", "wo"), ("sw=w", "wo"), ("modify", "rw"), ("modifiedWriteValue=modify", "rw"),
         ("RW1C", "w1c"), ("oneToClear", "w1c"), ("onwrite=woclr", "w1c"), ("sw=rw onwrite=woclr", "w1c"),
@@ -40,6 +42,7 @@ def test_write_only_takes_away_reading_from_what_it_is_combined_with() -> None:
     ("spelling", "message"),
     [
         ("rww", "unknown mode 'rww'; did you mean rw"),
+        ("wr", "did you mean wclr, wo, w1, rw? Known are " + ", ".join(MODES)),
         ("banana", "unknown mode 'banana'"),
         ("", "unknown mode ''; known are ro, rw"),
         ("clear", "say readAction=clear or modifiedWriteValue=clear"),
@@ -54,3 +57,8 @@ def test_write_only_takes_away_reading_from_what_it_is_combined_with() -> None:
 def test_a_bad_mode_says_what_would_be_right(spelling: str, message: str) -> None:
     with pytest.raises(ValueError, match=message.replace("?", r"\?")):
         find_mode(spelling)
+
+
+def test_help_of_a_field_shows_every_mode() -> None:
+    said = Field.__doc__ or ""
+    assert [mode for mode in MODES if f"``{mode}``" not in said] == []

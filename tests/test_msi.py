@@ -243,10 +243,10 @@ def test_a_device_says_what_it_has() -> None:
     with described(Interrupts(msi=1, msix=4), small)() as device:
         for number in (4, -5):
             with pytest.raises(
-                IndexError, match=r"no number -?\d of interrupts: it has MSI 0 and MSI-X 0 to 3"
+                IndexError, match=r"the device has no interrupt -?\d: it has MSI 0 and MSI-X 0 to 3"
             ):
                 device.irq[number]
-        with pytest.raises(IndexError, match="no number 1 of MSI: it has MSI 0 and MSI-X 0 to 3"):
+        with pytest.raises(IndexError, match="the device has no MSI 1: it has MSI 0 and MSI-X 0 to 3"):
             device.irq.msi[1]
         with pytest.raises(TypeError, match="not 'x'"):
             device.irq["x"]

@@ -1,6 +1,7 @@
 """Pause, step, resume; and a hook that never returns answered without it."""
 
 import contextlib
+import os
 import threading
 
 import pytest
@@ -54,6 +55,7 @@ def until_waiting(card):
 def test_a_paused_guest_waits_and_steps_let_one_access_through_each(card):
     with card.connect() as guest:
         card.server.pause()
+        assert f"paused, attached to pid {os.getpid()} " in repr(card.server)
         assert card.server.state == "paused"
         thread, got = reader(guest, 3)
         until_waiting(card)

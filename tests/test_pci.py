@@ -10,9 +10,11 @@ from workbench.capabilities import Capability
 from workbench.capability_kinds import PowerManagement, VendorSpecific
 from workbench.errors import DescriptionError
 from workbench.lint import lint
+from workbench.modes import MODES
 from workbench.pci import PciId, config_block
 from workbench.registers import Bar, Block, Field, Register
 
+KNOWN = f"Known are {', '.join(MODES)}"
 ID = PciId(0x1234, 0x0B11, 0x020000, 7, 0x1AF4, 0x1100)
 
 
@@ -379,7 +381,7 @@ def test_a_new_capability_is_its_registers() -> None:
         ),
         (
             [Capability(3, {"A": Register(4, mode="rx")}, 8)],
-            ["CAP: A: unknown mode 'rx'; did you mean rw, rs, ro, rc?"],
+            [f"CAP: A: unknown mode 'rx'; did you mean rw, rs, ro, rc? {KNOWN}"],
         ),
     ],
 )

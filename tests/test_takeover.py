@@ -210,6 +210,12 @@ def test_the_history_of_a_slot_can_be_reverted_compared_and_switched_off(noteboo
     dev.bar0.CTRL.write(3)
     assert dev.seen == (1, 3)
     assert "two" in dev.hooks.diff(name, 1, 2)
+    assert dev.hooks.revert(dev.bar0.CTRL, 2).revision == 4
+    dev.bar0.CTRL.on_read(lambda device: None)
+    with pytest.raises(
+        wb.StateError, match=r"both slots: say which, 'bar0.CTRL.on_write', 'bar0.CTRL.on_read'"
+    ):
+        dev.hooks.revert(dev.bar0.CTRL)
     for wrong in (lambda: dev.hooks.revert(name, 99), lambda: dev.hooks.disable("nobody"), dev.hooks.skip):
         with pytest.raises(wb.StateError):
             wrong()

@@ -73,8 +73,7 @@ class Failures:
             while len(self._kept) > KEPT:
                 del self._kept[next(iter(self._kept))]
         if not isinstance(error, KeyboardInterrupt):  # Ctrl-C reaches the user by itself
-            told = "the guest got the stored value" if "." in name else "the device goes on"
-            self._logger.error("%s raised; %s\n%s", name, told, text)
+            self._logger.error("%s raised; %s\n%s", name, _unharmed(name), text)
 
     def _counted(self, key: tuple[str, int, str, str], times: int) -> bool:
         """Only count what is known: a guest may make a hook raise as often as it likes."""
@@ -104,3 +103,10 @@ def _shown(error: BaseException) -> str:
         return repr(error)
     except Exception:  # it is the user's own class
         return type(error).__name__
+
+
+def _unharmed(name: str) -> str:
+    """Say what holds although the hook of this name raised."""
+    if name.endswith(".on_write"):
+        return "the write is stored"
+    return "the guest got the stored value" if "." in name else "the device goes on"

@@ -21,8 +21,14 @@ class Field:
     """``width`` bits of a register from bit ``lsb`` up.
 
     ``mode``, ``reset`` and ``sticky`` default to the register's. ``enum`` names numbers: an IntEnum class
-    or a dict name -> number. ``mode``: any spelling that ``modes.MODES`` explains. ``sticky`` bits keep
-    their value over every reset but a power cycle (see Register).
+    or a dict name -> number. ``sticky`` bits keep their value over every reset but a power cycle (see
+    Register). ``mode`` is what the guest's accesses do, in the datasheet's spelling too (``"RW1C"``):
+
+    ``ro`` read only, ``rw`` read and write, ``wo`` write only; ``const`` never changes;
+    ``w1c`` ``w1s`` ``w1t`` writing 1 clears, sets, toggles; ``w0c`` ``w0s`` ``w0t`` writing 0 does;
+    ``wclr`` ``wset`` any write clears, sets; ``rc`` ``rs`` reading clears, sets (``"rw rc"``: and writable);
+    ``rw1`` ``w1`` writable once after a reset, the latter reads as 0; ``pulse`` 1 is seen by hooks, then 0;
+    ``rsvd`` reserved; ``ignore`` takes writes without remark and changes nothing.
     """
 
     def __init__(

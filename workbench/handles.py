@@ -8,6 +8,7 @@ never runs code on the device.
 """
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from enum import IntEnum
 from functools import partial
 from operator import index
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from .native import NativeCode
 
 __all__ = ["FieldHandle", "RegisterHandle", "whole_number"]
+
+#: What a misspelt attribute of a register may have meant, beside its fields.
+VERBS = ("on_read", "on_write", "read", "write", "peek", "poke", "reset", "hook", "unhook", "value")
 
 
 class FieldHandle(Number):
@@ -104,7 +108,9 @@ class RegisterHandle(Number):
         if "fields" not in vars(self):  # copied or pickled half-way
             raise AttributeError(name)
         known = ", ".join(self.fields) or "none"
-        raise AttributeError(f"{self.name} has no field {name!r}; fields: {known}")
+        near = get_close_matches(name, [*self.fields, *VERBS], 2)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise AttributeError(f"{self.name} has no field {name!r}; fields: {known}{hint}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "value":

@@ -12,6 +12,8 @@ from .registers import Register
 
 __all__ = ["Access", "Hook", "Touch"]
 
+WRITE_IT = "(device, access), in a class (self, access)"
+
 
 class Touch:
     """What many accesses have in common: which bits of which register they touch, and how."""
@@ -168,5 +170,7 @@ def accepted_arguments(name: str, function: Callable[..., Any]) -> int:
             signature.bind(*range(count))
         except TypeError:
             continue
+        if next(iter(signature.parameters)) == "access":
+            raise DescriptionError(name, [f"a hook is given the device first: write {WRITE_IT}"])
         return count
     raise DescriptionError(name, [f"a hook takes (device, access) or (device), not {signature}"])

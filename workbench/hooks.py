@@ -9,7 +9,7 @@ guest: the stored value is answered, the record is flagged, the traceback is log
 
 import logging
 from collections.abc import Callable, Container, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from .engine import ffi, lib
 from .errors import DescriptionError, StateError
@@ -29,6 +29,14 @@ BITS = {READ: lib.WB_HOOK_READ, WRITE: lib.WB_HOOK_WRITE}
 CACHE_LIMIT = 4096  # distinct (offset, size) pairs remembered before starting afresh
 HISTORY = 50  # revisions kept of a slot
 
+
+class Named(Protocol):
+    """What has a name: a register, "bar0.CTRL"."""
+
+    name: str
+
+
+Name = str | Named
 Key = tuple[int, str, str]  # region, register (an element's name), slot
 
 
@@ -190,52 +198,57 @@ class Hooks(Running):
                 else:  # under another name it would be listed and never run
                     self._put(key, None)
 
-    # -- history, by the name of a slot: "bar0.CTRL.on_write" --
+    # -- history, by the name of a slot: "bar0.CTRL.on_write", or by a register with one hook --
 
-    def _find(self, name: str) -> Key:
-        for key, history in list(self._history.items()):
-            if history and history[-1].key == name:
-                return key
-        known = ", ".join(history[-1].key for history in list(self._history.values()) if history) or "none"
-        raise StateError(f"there never was a hook {name!r}; hooks: {known}")
+    def _find(self, name: Name) -> Key:
+        wanted = getattr(name, "name", name)  # a register will do where it has one hook
+        latest = {key: history[-1] for key, history in list(self._history.items()) if history}
+        found = [key for key, hook in latest.items() if wanted in (hook.key, hook.name)]
+        if len(found) == 1:
+            return found[0]
+        known = ", ".join(repr(latest[key].key) for key in found or latest) or "none"
+        if found:
+            raise StateError(f"{wanted} has hooks in both slots: say which, {known}")
+        raise StateError(f"there never was a hook {wanted!r}; hooks: {known}")
 
-    def revisions(self, name: str) -> list[Hook]:
+    def revisions(self, name: Name) -> list[Hook]:
         """Return the last 50 revisions of a slot such as "bar0.CTRL.on_write", oldest first."""
         return list(self._history[self._find(name)])
 
-    def _revision(self, name: str, number: int) -> Hook:
-        for hook in self.revisions(name):
+    def _revision(self, name: Name, number: int) -> Hook:
+        kept = self.revisions(name)
+        for hook in kept:
             if hook.revision == number:
                 return hook
-        raise StateError(f"{name} has no revision {number} (any more)")
+        raise StateError(f"{kept[-1].key} has no revision {number} (any more)")
 
-    def revert(self, name: str, revision: int | None = None) -> Hook:
+    def revert(self, name: Name, revision: int | None = None) -> Hook:
         """Set an earlier function again (default: the one before), as a new revision; return it."""
         if revision is None:
             old = self.revisions(name)
             if len(old) < 2:
-                raise StateError(f"{name} has one revision only")
+                raise StateError(f"{old[-1].key} has one revision only")
             revision = old[-2].revision
         return self.set_again(self._revision(name, revision))
 
-    def disable(self, name: str) -> None:
+    def disable(self, name: Name) -> None:
         """Let the C rules answer alone; the hook stays in the table for ``enable()``."""
         self._switch(name, False)
 
-    def enable(self, name: str) -> None:
+    def enable(self, name: Name) -> None:
         """Run a disabled hook again."""
         self._switch(name, True)
 
-    def _switch(self, name: str, on: bool) -> None:
+    def _switch(self, name: Name, on: bool) -> None:
         key = self._find(name)
         with self._swapping:
             hook = self._table.get(key)
             if hook is None:
-                raise StateError(f"{name} was removed: set it again, or revert it")
+                raise StateError(f"{self._history[key][-1].key} was removed: set it again, or revert it")
             hook.enabled = on
             self._put(key, hook)
 
-    def diff(self, name: str, old: int, new: int) -> str:
+    def diff(self, name: Name, old: int, new: int) -> str:
         """Return what changed between two revisions as a unified diff; "" if nothing did."""
         one, two = self._revision(name, old), self._revision(name, new)
         titles = (f"rev {old} {one.cell}", f"rev {new} {two.cell}")

@@ -51,7 +51,7 @@ MODES: dict[str, Mode] = _table()
 
 #: Other spellings, lower case and without punctuation. SystemRDL; IP-XACT and SVD; PCI; UVM.
 _ALIASES = {
-    "r": "ro", "w": "wo", "na": "rsvd", "wr": "rw",
+    "r": "ro", "w": "wo", "na": "rsvd",
     "rclr": "rc", "rset": "rs", "ruser": "ro",
     "woclr": "w1c", "woset": "w1s", "wot": "w1t", "wzc": "w0c", "wzs": "w0s", "wzt": "w0t",
     "wuser": "ignore", "singlepulse": "pulse",
@@ -75,6 +75,7 @@ _KEYED = {
     "modifiedwritevalueset": "wset",
     "modifiedwritevaluesclear": "wclr",
     "modifiedwritevaluesset": "wset",
+    "swwr": "rw",  # alone it may as well mean "write"
 }
 _KEYS = frozenset(
     ["sw", "access", "onread", "onwrite", "readaction", "modifiedwritevalue", "modifiedwritevalues"]
@@ -106,7 +107,8 @@ def _advice(word: str) -> str:
         return f"; say readAction={word} or modifiedWriteValue={word}"
     close = difflib.get_close_matches(word, MODES, n=4, cutoff=0.5)
     close = close or difflib.get_close_matches(word, _ALIASES, n=3, cutoff=0.6)
-    return f"; did you mean {', '.join(close)}?" if close else f"; known are {', '.join(MODES)}"
+    known = f"nown are {', '.join(MODES)}"
+    return f"; did you mean {', '.join(close)}? K{known}" if close else f"; k{known}"
 
 
 @cache

@@ -103,6 +103,14 @@ class Server(Gated):
         """Return "idle", "listening", "attached", "paused", "stopped" or "failed"."""
         return "paused" if self.paused and self.running else self._phase
 
+    @property
+    def standing(self) -> str:
+        """Return state and client in words: "attached to pid 5", "paused, attached to pid 5"."""
+        state, client = self.state, self.client
+        if not client:
+            return state
+        return f"{'' if state == 'attached' else f'{state}, '}attached to {client}"
+
     @classmethod
     def serving(cls, name: str) -> "Server | None":
         """Return the server of the device of that name, if one runs in this process."""
@@ -383,8 +391,7 @@ class Server(Gated):
             self.device.hooks.failures.check()
 
     def __repr__(self) -> str:
-        who = f" to {self.client}" if self.client else ""
-        return f"<Server of {self.device.name}: {self.state}{who} at {self.path}>"
+        return f"<Server of {self.device.name}: {self.standing} at {self.path}>"
 
 
 def _check_interval(seconds: object) -> None:

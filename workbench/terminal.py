@@ -71,9 +71,8 @@ class Terminal(logging.Handler):
     def header(self) -> str:
         """Return state, client, rate, and the counts of the log in a line."""
         server, log = self.device.server, self.device.log
-        state = server.state if server is not None else "not served"
-        client = f" to {server.client}" if server is not None and server.client else ""
-        return f"{self.device.name}: {state}{client}, {self._rate():,.0f} records/s, {log.summary()}"
+        standing = server.standing if server is not None else "not served"
+        return f"{self.device.name}: {standing}, {self._rate():,.0f} records/s, {log.summary()}"
 
     def _show(self, lines: Iterable[str]) -> None:
         text = "".join(f"{line}\n" for line in lines)
@@ -87,7 +86,7 @@ class Terminal(logging.Handler):
     def _changed(self) -> list[str]:
         """Return the header when the state changed, where it does not stand below anyway."""
         server = self.device.server
-        state = f"{server.state} {server.client}" if server is not None else ""
+        state = server.standing if server is not None else ""
         if self._live or state == self._state:
             return []
         self._state = state

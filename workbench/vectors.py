@@ -83,7 +83,10 @@ class Vector:
 
 def spell_status(status: IrqStatus) -> str:
     """Return "asserted armed, signalled 3×"."""
-    words = [name for name in ("asserted", "armed", "masked", "pending") if getattr(status, name)]
+    # INTx is masked with each signal, so every interrupt leaves this behind until its handler has run.
+    masked = "masked until the guest is done" if status.name == "INTx" else "masked"
+    told = {"asserted": "asserted", "armed": "armed", "masked": masked, "pending": "pending"}
+    words = [word for name, word in told.items() if getattr(status, name)]
     return f"{' '.join(words) or 'idle'}, signalled {status.count}×"
 
 
@@ -149,7 +152,7 @@ class InterruptLines:
         return max(self.description.counts())
 
     def __getitem__(self, number: int) -> Vector:
-        return Vector(self, lib.WB_IRQ_ANY, self.number(number, len(self), "interrupts"))
+        return Vector(self, lib.WB_IRQ_ANY, self.number(number, len(self), "interrupt"))
 
     def __iter__(self) -> Iterator[Vector]:
         return (self[number] for number in range(len(self)))
@@ -205,7 +208,7 @@ class InterruptLines:
             raise TypeError(f"the number of an interrupt is a whole number, not {number!r}")
         index = number.__index__()
         if not -count <= index < count:
-            raise IndexError(f"the device has no number {index} of {what}: {self.what_there_is()}")
+            raise IndexError(f"the device has no {what} {index}: {self.what_there_is()}")
         return index % count
 
     def _one(self, number: int, verb: str) -> Vector:

@@ -159,6 +159,9 @@ class RegionView:
 
     def write(self, offset: int, data: bytes, posted: bool = False) -> None:
         """Write ``data`` in one message. ``posted``: do not wait for an answer, as drivers' MMIO writes."""
+        if hasattr(data, "__index__"):
+            one = f"{self.info.name}.write32({offset}, {data!r})"
+            raise TypeError(f"write() takes bytes, not {type(data).__name__}: a number is written by {one}")
         about = f"REGION_WRITE of {len(data)} bytes at {self._at(offset)}"
         payload = self._access(offset, len(data)) + data
         _, fds = self._request(Command.REGION_WRITE, payload, no_reply=posted, about=about)

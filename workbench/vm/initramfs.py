@@ -129,7 +129,7 @@ def load_modules(directory: Path, wanted: Iterable[str]) -> dict[str, tuple[byte
         if key in visited or key in built_in:
             return
         if key not in files:
-            near = difflib.get_close_matches(key, [*files, *built_in], 3)
+            near = difflib.get_close_matches(key, [*files, *built_in], 3, 0.65)
             hint = f"; did you mean {' or '.join(near)}?" if near else ""
             raise VmError(f"the guest kernel {directory.name} has no module {name!r}{hint}")
         content = _unpack(files[key])

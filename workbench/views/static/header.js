@@ -222,7 +222,7 @@ class HeaderPart {
     banner.wbShow = (what) => {
       const { name, revision, count, text } = what.fault;
       banner.wbFault = what.fault;
-      setText(head, `${name}${revision ? ` rev ${revision}` : ""} raised ${headerLast(text)}${count > 1 ? `, ${countText(count)} times` : ""}. The guest got the stored value.`);
+      setText(head, `${name}${revision ? ` rev ${revision}` : ""} raised ${headerLast(text)}${count > 1 ? `, ${countText(count)} times` : ""}. ${name.endsWith(".on_write") ? "The write is stored." : "The guest got the stored value."}`);
       setText(trace, text);
     };
     return banner;
