@@ -7,6 +7,7 @@ cell is done, and through mouse and keyboard where a person's way is what is tes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -129,7 +130,7 @@ class Lab:
         return [
             "env", *variables, "PYTHONWARNINGS=default", sys.executable, "-m", "jupyter", self.app,
             "--no-browser", "--allow-root",
-            "--ServerApp.ip=127.0.0.1", "--ServerApp.port=8950", "--ServerApp.port_retries=200",
+            "--ServerApp.ip=127.0.0.1", f"--ServerApp.port={free_port()}", "--ServerApp.port_retries=0",
             "--IdentityProvider.token=", "--ServerApp.disable_check_xsrf=True",
             f"--ServerApp.root_dir={self.files}", "--LabApp.expose_app_in_browser=True",
             "--JupyterNotebookApp.expose_app_in_browser=True",
@@ -351,6 +352,13 @@ class Notebook:
     def _ready(self) -> None:
         self.wait("wb.kernel().status === 'idle' && wb.kernel().connectionStatus === 'connected'", 30)
         self.page.evaluate("async () => { await wb.kernel().info; wb.watch(); }")
+
+
+def free_port() -> int:
+    """Return a port that nobody else is given: two servers that look for one at once may find the same."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port: int = server.getsockname()[1]
+    return port
 
 
 def alive(pid: int) -> bool:
