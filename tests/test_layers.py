@@ -80,7 +80,8 @@ ALLOWED: dict[str, set[str]] = {
         ),
     },
     "description": {
-        *("capabilities", "engine", "errors", "hook", "mistakes", "msi", "pages", "pci", "registers", "rom"),
+        *("capabilities", "engine", "errors", "hook", "interrupts", "mistakes", "msi", "pages", "pci"),
+        *("registers", "rom"),
     },
     "number": set(),
     "unseen": set(),
@@ -106,12 +107,12 @@ ALLOWED: dict[str, set[str]] = {
     "blockhandle": {
         *("engine", "handles", "pages", "picture", "region", "registerarray", "registers", "unseen", "watch"),
     },
-    "succession": {"errors", "takeover"},
+    "succession": {"cells", "errors", "takeover"},
     "doors": {"errors", "qemuargs", "succession"},
     "device": {
         *("registers", "pci", "capabilities", "lint", "description", "doors", "core", "interrupts"),
         *("blockhandle", "handles", "hook", "region", "engine", "errors", "mistakes", "timers"),
-        *("changes", "snapshot", "state", "succession", "unseen"),
+        *("changes", "rom", "snapshot", "state", "succession", "unseen"),
     },
     "refused": set(),
     "migration": {"protocol", "errors", "refused"},

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import itertools
+import re
 import sys
 import threading
 
@@ -104,12 +105,41 @@ def test_hooks_that_cells_set_stay_over_a_class_and_go_with_the_instance(noteboo
     dev = notebook["dev"]
     dev.serve()
     dev.bar0.CTRL.on_write(lambda device: setattr(device, "seen", "cell"))
-    exec(cell(answer=5), notebook)
+    exec(cell(), notebook)
+    with pytest.warns(match="stays <lambda> of test_takeover"):
+        exec(cell(answer=5), notebook)
     dev.bar0.CTRL.write(1)
     assert dev.seen == "cell"
     exec("dev = Lamp(); dev.serve()", notebook)
     notebook["dev"].bar0.CTRL.write(1)
     assert notebook["dev"].seen == (5, 1)
+
+
+@pytest.mark.parametrize("cells", [1, 2])
+def test_a_class_whose_hook_waits_behind_a_cells_says_how_it_comes_back(notebook, cells):
+    dev = notebook["dev"]
+    for _ in range(cells):
+        dev.bar0.CTRL.on_write(lambda device: setattr(device, "seen", "cell"))
+    with pytest.warns(
+        match=r"not switch of the class .*: dev\.hooks\.revert\(.* run the class again"
+    ) as told:
+        exec(cell(answer=2), notebook)
+    exec(cell(answer=2), notebook)  # nothing is new: nothing is said
+    exec(re.search(r"dev\.hooks\.revert\(.*\)", str(told[0].message))[0], notebook)
+    exec(cell(answer=2), notebook)
+    dev.bar0.CTRL.write(3)
+    assert dev.seen == (2, 3)
+
+
+def test_a_slot_that_the_class_never_had_is_given_to_it_by_unhook(notebook):
+    dev, reads = notebook["dev"], "\n    @bar0.CTRL.on_read\n    def look(self): self.seen = 'class'"
+    dev.bar0.CTRL.on_read(lambda device: setattr(device, "seen", "cell"))
+    with pytest.warns(match=r'dev\.bar0\.CTRL\.unhook\("read"\), then run the class again'):
+        exec(cell() + reads, notebook)
+    dev.bar0.CTRL.unhook("read")
+    exec(cell() + reads, notebook)
+    dev.bar0.CTRL.read()
+    assert dev.seen == "class"
 
 
 def test_an_instance_with_another_layout_does_not_throw_out_a_guest(notebook):

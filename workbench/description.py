@@ -11,18 +11,31 @@ from .capabilities import Capability
 from .engine import lib
 from .errors import DescriptionError
 from .hook import accepted_arguments
+from .interrupts import Interrupts
 from .mistakes import call_problem, flag, misplaced, shown
 from .pages import unhookable
 from .registers import Bar, Block, Register
 from .rom import rom_block
 
-__all__ = ["check_capabilities", "check_events", "check_names", "find_bars", "find_blocks", "find_hooks"]
+__all__ = [
+    "NO_ID",
+    "check_capabilities",
+    "check_events",
+    "check_identity",
+    "check_names",
+    "find_bars",
+    "find_blocks",
+    "find_hooks",
+]
 
 #: What an instance of every device has, or a class is given.
 OWN = frozenset({
     *("name", "strict", "logger", "server", "closed", "notice", "log", "dma", "hooks", "config"),
     *("bars", "blocks", "class_hooks", "_core", "_regions"),
 })  # fmt: skip
+NO_ID = "it has no id: add id = wb.PciId(vendor=..., device=...)"
+#: Where an instance of each is looked for in a class.
+PLACES = {pci.PciId: "id", Interrupts: "irq", Capability: "capabilities"}
 EVENTS = {
     "on_reset": ("self", "kind"),
     "on_attach": ("self",),
@@ -53,6 +66,26 @@ def find_bars(cls: type[Any], problems: list[str]) -> dict[int, type[Bar]]:
             problems.append(f"{name} is a Register outside of a Bar: move it into a class bar0(wb.Bar)")
     problems += misplaced(vars(cls))
     return bars
+
+
+def check_identity(cls: type[Any], problems: list[str]) -> None:
+    """Say what is wrong with ``id``, and which parts of a description stand under a name nobody looks at.
+
+    A class may have no ``id``, for classes made from it to have one; it is missed when more is wrong.
+    """
+    own = {id(part) for part in (cls.irq, getattr(cls, "id", None))}
+    if isinstance(cls.capabilities, (tuple, list)):
+        own |= {id(one) for one in cls.capabilities}
+    for name, value in vars(cls).items():
+        for part in value if isinstance(value, (tuple, list)) else (value,):
+            place = next((place for kind, place in PLACES.items() if isinstance(part, kind)), name)
+            if name != place and id(part) not in own:
+                problems.append(f"{name} holds wb.{type(part).__name__}: only {place} is looked at for that")
+                break
+    if not hasattr(cls, "id"):
+        problems += [NO_ID] if problems else []
+    elif not isinstance(cls.id, pci.PciId):
+        problems.append(f"id is {shown(cls.id)}, expected wb.PciId(...)")
 
 
 def check_names(cls: type[Any], device: type[Any], problems: list[str]) -> None:

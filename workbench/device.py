@@ -27,7 +27,16 @@ from .blockhandle import BlockHandle
 from .capabilities import Capability
 from .changes import Changes
 from .core import Core
-from .description import check_capabilities, check_events, check_names, find_bars, find_blocks, find_hooks
+from .description import (
+    NO_ID,
+    check_capabilities,
+    check_events,
+    check_identity,
+    check_names,
+    find_bars,
+    find_blocks,
+    find_hooks,
+)
 from .doors import DeviceDoors
 from .engine import lib
 from .errors import DescriptionError, StateError
@@ -36,6 +45,7 @@ from .interrupts import Interrupts
 from .mistakes import BARS, shown
 from .region import Region
 from .registers import Bar, Block, Register
+from .rom import rom_block
 from .snapshot import Snapshot
 from .state import DeviceState
 from .succession import become, defined_again, live
@@ -90,10 +100,10 @@ class Device(DeviceDoors, DeviceTime):
         if not isinstance(cls.irq, Interrupts):
             problems.append(f"irq is {cls.irq!r}, expected wb.Interrupts(...)")
         check_capabilities(cls, problems)
-        if not isinstance(getattr(cls, "id", None), pci.PciId):
-            if hasattr(cls, "id"):
-                problems.append(f"id is {cls.id!r}, expected wb.PciId(...)")
-        elif not problems:
+        check_identity(cls, problems)
+        if problems:
+            rom_block(cls.rom, problems)
+        elif hasattr(cls, "id"):
             cls.blocks = find_blocks(cls, problems)
         cls.class_hooks = find_hooks(cls, problems)
         check_events(cls, problems)
@@ -105,9 +115,7 @@ class Device(DeviceDoors, DeviceTime):
         self, name: str | None = None, *, strict: bool = False, log_records: int = LOG_RECORDS
     ) -> None:
         if not self.blocks:
-            raise DescriptionError(
-                type(self).__name__, ["it has no id: add id = wb.PciId(vendor=..., device=...)"]
-            )
+            raise DescriptionError(type(self).__name__, [NO_ID])
         if name is not None and (not isinstance(name, str) or not name):
             raise ValueError(f"the name of a device is a text, not {name!r}")
         if name is not None and not name.isprintable():  # it is shown, logged, and sent to the browser

@@ -7,13 +7,15 @@ the class before instances of the new one.
 
 import warnings
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from .cells import place_of, source_of
 from .errors import StateError
 from .takeover import layout_changes, refuse_new_layout
 
 if TYPE_CHECKING:
     from .device import Device
+    from .hook import Hook
     from .server import Server
 
 __all__ = ["become", "defined_again", "live", "succeed"]
@@ -79,6 +81,46 @@ def defined_again(cls: "type[Device]") -> None:
         ):
             try:
                 become(device, cls)
+                for line in _overruled(device, before):
+                    warnings.warn(line, stacklevel=4)
             except StateError as error:
                 device.notice = str(error)
                 warnings.warn(device.notice, stacklevel=4)
+
+
+def _overruled(device: "Device", before: "type[Device]") -> list[str]:
+    """Say which hooks of a class are new, and wait behind one that a cell set in their place."""
+    told = []
+    for hook in device.hooks:
+        name = None if hook.described else _described(type(device), hook)
+        if name is None:
+            continue
+        new, former = getattr(type(device), name), _described(before, hook)
+        if former is None or _text(getattr(before, former)) != _text(new):
+            told.append(
+                f"{device.name}: {hook.key} stays {hook.function_name} of {hook.cell}, not {name} of the"
+                f" class ({place_of(new)}): {_way_back(device, hook)}, then run the class again"
+            )
+    return told
+
+
+def _described(cls: "type[Device]", hook: "Hook") -> str | None:
+    """Return the name of a class's own method for the slot of a hook."""
+    mine = cls.blocks[hook.region].registers.get(hook.register.name)
+    found = (name for register, slot, name in cls.class_hooks if register is mine and slot == hook.slot)
+    return next(found, None)
+
+
+def _text(function: Any) -> object:
+    code = getattr(function, "__code__", None)
+    return source_of(function) or (code and (code.co_code, code.co_consts, code.co_names))
+
+
+def _way_back(device: "Device", hook: "Hook") -> str:
+    """Return the call after which the class has the slot again."""
+    former = device.hooks.revisions(hook.key)[:-1]
+    described = [one.revision for one in former if one.described]
+    if not described:
+        return f'dev.{hook.name}.unhook("{hook.slot}")'
+    number = "" if former[-1].described else f", {described[-1]}"
+    return f'dev.hooks.revert("{hook.key}"{number})'

@@ -132,7 +132,9 @@ def test_a_client_that_is_killed_while_its_access_waits_in_a_hook_is_let_go(card
         with stuck_hook(card.bar2.FILTER, lambda: begin(client)):
             client.close()
             assert card.server.state == "attached"
-            with pytest.raises(wb.StateError, match=r"in use by pid .*(in this process|waits for bar2\.FILTER)"):
+            with pytest.raises(
+                wb.StateError, match=r"in use by pid .*(in this process|waits for bar2\.FILTER)"
+            ):
                 card.connect(timeout=0.01)
 
 
