@@ -3,8 +3,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
-# What `make lab` opens, and more arguments for JupyterLab: make lab LAB_ARGS="--no-browser --port 8899".
-LAB_ARGS ?= notebooks/00-tour.ipynb
+# More arguments for JupyterLab, another notebook among them: make lab LAB_ARGS="--no-browser --port 8899".
+LAB_ARGS ?=
 TEST_ARGS ?=
 # Shared by the targets of `make fuzz`: two of the engine, one of the session.
 FUZZ_SECONDS ?= 300
@@ -33,7 +33,7 @@ $(STAMP): $(BUILT_FROM)
 	@touch $@
 
 lab: setup
-	$(BIN)/jupyter lab --ServerApp.root_dir=. $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB_ARGS)
+	$(BIN)/workbench lab $(LAB_ARGS)
 
 # The quick tests first: who breaks one need not wait for the machines. What measures speed comes last, alone.
 # What failed is run once more, with nothing beside it: a machine that was busy is no defect, and both runs are shown.

@@ -27,12 +27,19 @@ def test_doctor_prints_the_report_and_its_verdict(capsys: pytest.CaptureFixture[
     assert status == (0 if "A VM can be started" in out else 1)
 
 
-def test_no_command_and_unknown_commands_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    for argv in ([], ["dance"]):
-        with pytest.raises(SystemExit) as ended:
-            cli.main(argv)
-        assert ended.value.code == 2
+def test_an_unknown_command_is_refused_and_none_shows_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["dance"])
+    assert ended.value.code == 2
     assert "usage: workbench" in capsys.readouterr().err
+    assert cli.main([]) == 0
+    assert capsys.readouterr().out == cli.parser().format_help()
+
+
+def test_the_help_of_a_command_says_how_it_is_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["serve", "--help"])
+    assert capsys.readouterr().out.startswith("usage: workbench serve [-h]")
 
 
 @pytest.mark.parametrize("time", ["-1", "1000001", "fast"])
@@ -99,6 +106,12 @@ def test_lab_opens_the_notebooks_and_passes_arguments_on() -> None:
     assert str(cli.NOTEBOOKS / "00-tour.ipynb") in command
     assert command[-3:] == ["--no-browser", "--port", "8899"]
     assert str(cli.NOTEBOOKS / "00-tour.ipynb") not in cli.lab_command(["own.ipynb"])
+
+
+def test_make_lab_passes_arguments_on_and_keeps_the_tour() -> None:
+    command = ["make", "-n", "-C", str(cli.NOTEBOOKS.parent), "lab", "LAB_ARGS=--no-browser --port 8931"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert "/workbench lab --no-browser --port 8931\n" in said
 
 
 def test_lab_without_jupyterlab_names_the_extra(
@@ -169,7 +182,8 @@ def test_a_file_is_taken_over_when_it_is_saved(tmp_path: Path) -> None:
         ("self.answer", "self..answer", 'lamp.py", line 10\n'),
         ("Field(0)", "Field(99)", "field ON (bit 99)"),
         ("import workbench as wb", "import workbench as wb\n1/0", "ZeroDivisionError"),
-        ("4096", "8192", "0x1000 → 0x2000"),
+        ("4096", "8192", "0x1000 → 0x2000 bytes"),
+        ("4096", "8192", "Close the VM, restart `workbench serve` and start the VM again"),
         ("Lamp", "Lump", "has no class Lamp any more"),
     ],
 )

@@ -1,4 +1,5 @@
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -115,6 +116,30 @@ def test_an_older_qemu_will_do_with_the_preloaded_library(bare: Path) -> None:
     assert found is not None
     assert found.start[0] == "env"
     assert f"LD_PRELOAD={preload.path()}" in found.start
+
+
+def test_a_fetched_qemu_is_named_by_a_script_that_starts_it_as_the_vms_do(bare: Path) -> None:
+    tree = bare / "cache/pci-workbench/qemu-1"
+    program = tree / "usr/bin/qemu-system-x86_64"
+    loader = tree / "usr/lib64/ld-linux-fake.so.2"
+    for path in (program, loader):
+        path.parent.mkdir(parents=True)
+        path.write_text(
+            '#!/bin/sh\necho "$LD_PRELOAD $QEMU_MODULE_DIR" "$@"\n'
+            'case "$*" in *vfio-user-pci,help) echo "socket=<SocketAddress>";; esac\n'
+        )
+        path.chmod(0o755)
+    said = next(check for check in doctor().checks if check.name == "QEMU").text
+    script = tree / "qemu-system-x86_64"
+    assert said.endswith(f"vfio-user-pci, {script}")
+    environment = {"PATH": "/usr/bin:/bin", "LD_PRELOAD": str(preload.path())}
+    done = subprocess.run([script, "-m", "two words"], env=environment, capture_output=True, text=True)
+    modules = tree / "usr/lib/x86_64-linux-gnu/qemu"
+    assert done.stdout.startswith(f"{preload.path()} {modules} --library-path ")
+    assert done.stdout.endswith("seabios -m two words\n")
+    script.write_text("of an older place")
+    assert doctor() == doctor()
+    assert script.read_text().startswith("#!/bin/sh\nexec env ")
 
 
 def test_a_newer_qemu_on_the_path_is_taken(bare: Path) -> None:

@@ -158,7 +158,7 @@ ALLOWED: dict[str, set[str]] = {
     },
     "vm": {"errors", "preload", "wholefile"},
     "terminal": {"device", "log"},
-    "devicefile": {"device", "errors"},
+    "devicefile": {"device", "errors", "takeover"},
     "leftovers": {"runtime"},
     "preload": {"errors"},
     "cli": {"vm", "errors", "demo", "poller", "preload", "terminal", "devicefile", "leftovers"},

@@ -189,7 +189,8 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="workbench", usage="workbench COMMAND ...", description=HELP, formatter_class=raw
     )
-    commands = top.add_subparsers(required=True, metavar="COMMAND", help=argparse.SUPPRESS)
+    top.set_defaults(function=lambda arguments: top.print_help())
+    commands = top.add_subparsers(prog="workbench", metavar="COMMAND", help=argparse.SUPPRESS)
     for name, function, text in (
         ("lab", _lab, "Open JupyterLab on the notebooks; everything else goes to JupyterLab as it is."),
         ("doctor", _doctor, "Say what is there, what is missing and how to get it; status 1 without a VM."),
@@ -241,7 +242,7 @@ def _run(argv: Sequence[str] | None) -> int:
     if rest and arguments.function is not _lab:
         top.error(f"unrecognized arguments: {shlex.join(rest)}")
     try:
-        return int(arguments.function(arguments))
+        return int(arguments.function(arguments) or 0)
     except (WorkbenchError, ImportError) as error:
         print(f"workbench: {error}", file=sys.stderr)
         return 1

@@ -13,9 +13,11 @@ from pathlib import Path
 
 from .device import Device
 from .errors import StateError, WorkbenchError
+from .takeover import WAY_OUT
 
 __all__ = ["DeviceFile", "DeviceFileError"]
 
+RESTART = "Close the VM, restart `workbench serve` and start the VM again"
 PACKAGE = str(Path(__file__).parent) + os.sep
 
 
@@ -73,7 +75,7 @@ class DeviceFile:
             else:
                 if not hasattr(module, self._class):
                     problem = f"{self.path.name} has no class {self._class} any more"
-        said = [str(warning.message) for warning in caught]
+        said = [str(warning.message).replace(WAY_OUT, RESTART) for warning in caught]
         kept = "goes on as it was" if type(device) is before else "was taken over nevertheless"
         if problem or type(device) is before:
             return "\n".join(["--", *said, *filter(None, [problem]), f"-- {self._class} {kept}"])

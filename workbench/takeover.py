@@ -13,7 +13,10 @@ from .errors import StateError
 from .planes import RULES, STATE
 from .registers import Block
 
-__all__ = ["PLANES", "describe", "layout_changes", "refuse_new_layout"]
+__all__ = ["PLANES", "WAY_OUT", "describe", "layout_changes", "refuse_new_layout"]
+
+#: What to do about another layout, in a notebook.
+WAY_OUT = "Close the VM, call serve() on a new instance and start the VM again"
 
 PAGE = 4096
 #: Which bytes were described: a byte each, by the offset of their page. A large BAR has few of those.
@@ -115,7 +118,5 @@ def _set(handle: Any, index: int, plane: str, offset: int, data: bytes, block: B
 def refuse_new_layout(name: str, changes: Sequence[str]) -> None:
     """Raise StateError naming what changed and the way out, if anything did."""
     if changes:
-        raise StateError(
-            f"{name}: the guest has seen another layout ({'; '.join(changes)}). "
-            "Close the VM, call serve() on a new instance and start the VM again"
-        )
+        seen = f"{name}: the guest has seen another layout ({'; '.join(changes)}). "
+        raise StateError(f"{seen}{WAY_OUT}")

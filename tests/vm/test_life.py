@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from workbench import VM, StateError, VmError
+from workbench import VM, StateError, VmError, preload
 from workbench.vm import GuestKernelWarning, kit, kvm
 
 pytestmark = [pytest.mark.vm, pytest.mark.timeout(180)]
@@ -205,3 +205,9 @@ def test_the_kit_is_complete_and_the_fetched_qemu_runs() -> None:
     qemu, guest = kit.fetch()
     assert kit.fetch() == (qemu, guest)
     assert guest.vmlinuz.name == f"vmlinuz-{guest.version}"
+    library = str(preload.path())
+    environment = os.environ | {"LD_PRELOAD": library, "LD_DEBUG": "files"}
+    done = subprocess.run([qemu.by_hand, "--version"], env=environment, capture_output=True, text=True)
+    assert f"version {qemu.version}" in done.stdout
+    started = done.stderr.rpartition(f"file={library}")[2]  # by the last of sh, env and QEMU
+    assert "libglib" in started

@@ -118,7 +118,7 @@ def _or_fetch(name: str, missing: str, elsewhere: str) -> Check:
 def _qemu() -> Check:
     if (qemu := kit.find_qemu()) is not None:
         how = "vfio-pci and `workbench preload-path`" if qemu.preload else "vfio-user-pci"
-        return Check(QEMU, True, f"{qemu.version} with {how}, {qemu.path}")
+        return Check(QEMU, True, f"{qemu.version} with {how}, {qemu.by_hand}")
     unusable = kit.system_qemu_unusable()
     missing = f"{kit.BINARY} {unusable} has no vfio-pci" if unusable else f"no {kit.BINARY}"
     return _or_fetch(QEMU, missing, "install QEMU")

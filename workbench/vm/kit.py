@@ -9,6 +9,7 @@ import contextlib
 import os
 import platform
 import re
+import shlex
 import shutil
 import subprocess
 import time
@@ -47,9 +48,7 @@ class Qemu:
     @property
     def start(self) -> tuple[str, ...]:
         """The words that start it in a VM of ours, where its modules are and what it preloads included."""
-        settings = []
-        if len(self.command) > 1:  # relocated
-            settings.append(f"QEMU_MODULE_DIR={Path(self.path).parent.parent / 'lib/x86_64-linux-gnu/qemu'}")
+        settings = self._modules()
         if self.preload:
             libraries = [str(preload.path()), *filter(None, [os.environ.get("LD_PRELOAD")])]
             settings += [f"LD_PRELOAD={':'.join(libraries)}", f"WORKBENCH_PRELOAD_TIMEOUT_MS={PATIENCE_MS}"]
@@ -59,6 +58,35 @@ class Qemu:
     def path(self) -> str:
         """The program itself, among the words of its command."""
         return next((word for word in self.command if word.endswith(BINARY)), self.command[0])
+
+    @property
+    def by_hand(self) -> str:
+        """What a shell can start, also after ``LD_PRELOAD=...``: the program, of a fetched one its script.
+
+        The script is written here, so that trees fetched before there was one get it too; where it cannot be
+        written, the words that would be in it.
+        """
+        settings = self._modules()
+        if not settings:
+            return self.path
+        script, words = Path(self.path).parents[2] / BINARY, shlex.join(["env", *settings, *self.command])
+        text = f'#!/bin/sh\nexec {words} "$@"\n'
+        try:
+            if not script.exists() or script.read_text() != text:
+                fresh = script.with_name(
+                    f"{BINARY}.{os.getpid()}"
+                )  # who starts it meanwhile finds a whole one
+                fresh.write_text(text)
+                fresh.chmod(0o755)
+                fresh.replace(script)
+        except OSError:
+            return words
+        return str(script)
+
+    def _modules(self) -> list[str]:
+        """Return where QEMU's own modules are, for ``env``, if it was fetched."""
+        tree = Path(self.path).parent.parent
+        return [f"QEMU_MODULE_DIR={tree / 'lib/x86_64-linux-gnu/qemu'}"] if len(self.command) > 1 else []
 
 
 @dataclass(frozen=True)
