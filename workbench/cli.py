@@ -103,7 +103,9 @@ def lab_command(rest: Sequence[str]) -> list[str]:
     own = ["--allow-root"] if os.getuid() == 0 else []
     named = any(word.endswith(".ipynb") or os.path.isdir(word) for word in rest)
     if NOTEBOOKS.is_dir() and not named:
-        own += [f"--ServerApp.root_dir={NOTEBOOKS.parent}", f"{NOTEBOOKS / FIRST}"]
+        # Not as a file to open: the address that --no-browser prints would be without it.
+        first = f"--LabApp.default_url=/lab/tree/{NOTEBOOKS.name}/{FIRST}"
+        own += [f"--ServerApp.root_dir={NOTEBOOKS.parent}", first]
     return [sys.executable, "-m", "jupyterlab", *own, *rest]
 
 
