@@ -34,6 +34,19 @@ def mixed(guest):
     return guest.memory
 
 
+def test_memory_that_a_software_guest_does_not_have_yet_is_told_with_the_cure(device):
+    with device.connect() as guest:
+        guest.enable()
+        cure = r"mapped no memory there: .* guest\.memory\.map\(0, 1 << 20\) gives it some"
+        with pytest.raises(wb.DmaError, match=cure):
+            device.dma.write(0x2000, b"hello")
+        guest.memory.map(0, 1 << 20)
+        device.dma.write(0x2000, b"hello")
+        assert guest.memory[0x2000:0x2005] == b"hello"
+        with pytest.raises(wb.DmaError, match=r"mapped no memory there$"):
+            device.dma.write(1 << 20, b"hello")
+
+
 def test_read_and_write_across_ranges(device, ram):
     data = bytes(range(256)) * 512
     device.dma.write(MIB - 1000, data)

@@ -24,6 +24,7 @@ IOVA_SIZE = 1 << 64
 RANGE = np.dtype(
     [(name, "<u8") for name in ("iova", "size", "offset")] + [("flags", "<u4"), ("spare", "<u4")]
 )
+NO_RAM = "a software guest has none at first, guest.memory.map(0, 1 << 20) gives it some"
 _LINES = 64  # regions that the plain text lists
 
 
@@ -260,6 +261,9 @@ class DmaMemory:
 
     def _error(self, code: int, what: str) -> DmaError:
         _, reason = DMA_REASONS.get(code, ("", errno.errorcode.get(code, str(code))))
+        server = getattr(self.owner(), "server", None)
+        if code == errno.EFAULT and server is not None and server.stays() and not len(self._ranges()):
+            reason += f": {NO_RAM}"
         if code == errno.EDEADLK and any(region.private for region in self.regions):
             reason = f"{PRIVATE}. Now {reason}"
         return DmaError(code, f"{what}: {reason}")
