@@ -13,8 +13,8 @@ PYTEST := $(BIN)/python -m pytest
 # By file, in the order of collection: by the number of tests, as xdist would, the long files that have few come last.
 BY_FILE := --dist loadfile --no-loadscope-reorder
 BESIDE := -n 2 $(BY_FILE)
-# A test with a browser waits for its page, its kernel and the next frame more than half of its time.
-BROWSERS := -n 3 $(BY_FILE)
+# A test with a machine or a browser waits for its guest, its kernel or the next frame a third of its time and more.
+WAITING := -n 3 $(BY_FILE)
 # What drives a browser is in one directory, which takes seconds to import, in each stage and worker anew.
 ELSEWHERE := --ignore=tests/browser
 # Set in many container images; but then each stage compiles every test file anew, and each kernel the package.
@@ -47,9 +47,9 @@ test: setup
 	-$(BIN)/python tests/native/clang.py
 	-$(BIN)/python tests/programs.py
 	-$(BIN)/workbench fetch
-	$(call run,(slow or vm) and not alone,$(BESIDE),$(ELSEWHERE))
+	$(call run,(slow or vm) and not alone,$(WAITING),$(ELSEWHERE))
 	-$(BIN)/python tests/browser/chromium.py
-	$(call run,not alone,$(BROWSERS),tests/browser)
+	$(call run,not alone,$(WAITING),tests/browser)
 	$(call run,alone)
 
 fuzz: setup

@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.vm, pytest.mark.timeout(240)]
 RAM = 0x4000000  # 64 MiB: inside the guest's memory, and below 2**28
 BUFFER = 0x40000
 CARD = "-d 1234:11e8"
+DONE = "while [ $(( $(r 0x98) & 1 )) = 1 ]; do :; done"
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +83,8 @@ def test_dma_from_the_guests_ram_to_the_device_and_back(edu, vm):
     sent = vm.run(f"setpci {CARD} COMMAND=0406; seq 2000 | head -c 4096 | tee /tmp/sent | md5sum", check=True)
     to_device = f"r 0x80 {RAM} 64; r 0x88 {BUFFER} 64; r 0x90 4096 64; r 0x98 1 64"
     to_ram = f"r 0x80 {BUFFER} 64; r 0x88 {RAM + 4096} 64; r 0x90 4096 64; r 0x98 7 64"
-    done = "while [ $(( $(r 0x98) & 1 )) = 1 ]; do :; done"
     driver(vm, f"dd if=/tmp/sent of=/dev/mem bs=4096 seek={RAM >> 12} conv=notrunc 2>/dev/null")
-    driver(vm, f"{to_device}; {done}; {to_ram}; {done}")
+    driver(vm, f"{to_device}; {DONE}; {to_ram}; {DONE}")
     back = driver(vm, f"dd if=/dev/mem bs=4096 skip={(RAM >> 12) + 1} count=1 2>/dev/null | md5sum; r 0x24")
     digest = sent.stdout.split()[0]
     assert back == [f"{digest}  -", "0x00000100"]
@@ -98,9 +98,7 @@ def test_dma_from_the_guests_ram_to_the_device_and_back(edu, vm):
 
 
 def test_a_device_that_is_no_bus_master_copies_nothing(edu, vm, caplog):
-    driver(
-        vm,
-        f"setpci {CARD} COMMAND=0402; r 0x80 {RAM} 64; r 0x88 {BUFFER} 64; r 0x90 4 64; r 0x98 1 64; r 0x98",
-    )
+    to_device = f"r 0x80 {RAM} 64; r 0x88 {BUFFER} 64; r 0x90 4 64; r 0x98 1 64"
+    driver(vm, f"setpci {CARD} COMMAND=0402; {to_device}; {DONE}")
     assert len(edu.log.filter(kind="dma_read", flagged=True)) == 1
     assert "has not enabled bus mastering" in caplog.text
