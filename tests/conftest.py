@@ -2,6 +2,7 @@
 
 import gc
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -12,6 +13,12 @@ from native_kit import Objects
 
 import workbench as wb
 from workbench.log import AccessLog
+
+
+def pytest_configure() -> None:
+    """Take Ctrl-C even where it is ignored: under ``nohup`` and in the background of a script."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _started() -> set[threading.Thread]:

@@ -133,6 +133,8 @@ def test_ten_thousand_registers_are_a_few_rows_and_the_keyboard_reaches_the_last
     assert page.locator(".wb-scroll-row").count() < 50
     grid.focus()
     page.get_by_role("button", name="RING[0…9994]").click()
+    expect(page.locator(".wb-active")).to_contain_text("RING[0…9994]")
+    expect(page.get_by_role("button", name="RING[0…9994]")).to_have_attribute("aria-expanded", "true")
     page.keyboard.press("End")
     expect(page.locator(".wb-active")).to_contain_text("config")
     page.keyboard.press("PageUp")
