@@ -13,15 +13,6 @@ from matplotlib.figure import Figure as Canvas
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module", autouse=True)
-def directory():
-    """Remove what was compiled, once all is done."""
-    yield
-    bench_kit.keep.close()
-    bench_kit.directory.cache_clear()
-    bench_kit.compiled.cache_clear()
-
-
 def test_reads_writes_and_echoes_are_measured_and_reach_the_device():
     with Bench(effort=0.01, rounds=5) as bench:
         server, client = bench.ours()

@@ -7,15 +7,6 @@ import pytest
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def directory():
-    """Remove what was compiled, once all is done."""
-    yield
-    bench_kit.keep.close()
-    bench_kit.directory.cache_clear()
-    bench_kit.compiled.cache_clear()
-
-
 def holds(name):
     (result,) = bench_table.run([name], bench_kit.PEER, effort=1, rounds=15)
     print(result)

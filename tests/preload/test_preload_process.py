@@ -162,8 +162,6 @@ print(os.path.realpath("/proc/self/cwd/.."), os.path.exists("/dev/vfio/1"))
     ids=["ls", "bash", "python"],
 )
 def test_any_other_program_does_what_it_does_without(command: list[str]) -> None:
-    if shutil.which(command[0]) is None:
-        pytest.skip(f"there is no {command[0]} here")
     root = HERE.parent.parent
     done = [
         subprocess.run([*command, root], env=env, capture_output=True, text=True, cwd=root, check=False)

@@ -12,8 +12,6 @@ from workbench.compiler import find_compiler
 from workbench.vm import kit
 from workbench.vm.debs import cache_home
 
-pytestmark = pytest.mark.skipif(shutil.which("nm") is None, reason="needs nm of the binutils")
-
 #: A call on a path or a descriptor by which VFIO is used, in whatever form libc has it.
 CALL = re.compile(
     r"_*(open|openat|openat2|creat|close|ioctl|pread|pwrite|preadv|pwritev|mmap|munmap|mremap|mmap2"
