@@ -53,20 +53,23 @@ def alone(cores: set[int], thread: int = 0) -> None:
 
 
 @contextlib.contextmanager
-def foremost() -> Iterator[None]:
+def foremost(group: Path = Path("/proc/self/autogroup")) -> Iterator[None]:
     """Let no other session go first meanwhile, if that is allowed.
 
-    Under autogroups (sched(7)) niceness counts inside a session alone.
+    Under autogroups (sched(7)) niceness counts inside a session alone. ``group`` is empty for a process
+    that is still in the session of the machine's first one.
     """
-    group, before = Path("/proc/self/autogroup"), ""
+    before = ""
     with contextlib.suppress(OSError):
-        before = group.read_text().split()[-1]
-        group.write_text("-20")
+        before = group.read_text().rpartition(" ")[2].strip()  # "/autogroup-25 nice 0"
+        if before:
+            group.write_text("-20")
     try:
         yield
     finally:
         with contextlib.suppress(OSError):
-            group.write_text(before)
+            if before:
+                group.write_text(before)
 
 
 class Program:

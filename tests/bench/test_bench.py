@@ -56,7 +56,24 @@ def test_the_table_is_drawn(tmp_path):
     assert (tmp_path / "new" / "table.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_run_that_goes_before_other_sessions_leaves_its_own_as_it_was():
+def test_a_run_goes_before_other_sessions_and_then_as_before(tmp_path):
+    group = tmp_path / "autogroup"
+    group.write_text("/autogroup-25 nice 3\n")
+    with bench_kit.foremost(group):
+        assert group.read_text() == "-20"
+    assert group.read_text() == "3"
+
+
+def test_a_run_where_sessions_do_not_count_leaves_them_alone(tmp_path):
+    group = tmp_path / "autogroup"
+    with bench_kit.foremost(group):
+        assert not group.exists()
+    group.write_text("")  # a session that nobody began
+    with bench_kit.foremost(group):
+        assert group.read_text() == ""
+
+
+def test_the_kernel_takes_what_a_run_writes_for_its_session():
     group = Path("/proc/self/autogroup")
     before = group.read_text() if group.exists() else ""
     with bench_kit.foremost():
