@@ -347,7 +347,7 @@ static unsigned run(enum wrapped which, enum fault fault, unsigned at, int error
     int before = open_fds();
     unsigned struck;
 
-    strict = fault != FAILS;
+    strict = fault != FAILS && fault != CUT;
     wrap_plan(which, fault, at, error);
     describe();
     look();
@@ -414,6 +414,17 @@ static void spoil(enum wrapped which, enum fault fault, const char *how)
     printf("%s: %u calls %s one by one, then %u at once\n", wrap_names[which], n - 1, how, all);
 }
 
+/* Half a message goes out, and no more of it: nothing may follow. */
+static void cut_each(void)
+{
+    unsigned n = 1;
+
+    while (run(SENDMSG, CUT, n, ENOBUFS))
+        n++;
+    CHECK(n > 1);
+    printf("sendmsg: %u calls were cut short and failed\n", n - 1);
+}
+
 static void run_all(void)
 {
     for (unsigned i = 0; i < sizeof failures / sizeof *failures; i++)
@@ -423,6 +434,7 @@ static void run_all(void)
         spoil(interruptible[i], INTERRUPTED, "were interrupted");
     for (unsigned i = 0; i < sizeof shortened / sizeof *shortened; i++)
         spoil(shortened[i], SHORT, "were cut short");
+    cut_each();
 }
 
 int main(void)

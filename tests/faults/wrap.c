@@ -55,7 +55,7 @@ unsigned wrap_struck(void)
     return __atomic_load_n(&plan.struck, __ATOMIC_SEQ_CST);
 }
 
-/* Is this call spoilt? */
+/* Is this call spoilt? 2: it is the one after a short one, and fails. */
 static int strikes(enum wrapped which)
 {
     unsigned number;
@@ -63,6 +63,8 @@ static int strikes(enum wrapped which)
     if (!wrap_armed || which != plan.which)
         return 0;
     number = __atomic_add_fetch(&plan.count, 1, __ATOMIC_SEQ_CST);
+    if (plan.fault == CUT && number == plan.at + 1)
+        return 2;
     if (plan.at ? number != plan.at : plan.fault == INTERRUPTED && number % 2 == 0)
         return 0;
     __atomic_add_fetch(&plan.struck, 1, __ATOMIC_SEQ_CST);
@@ -71,7 +73,7 @@ static int strikes(enum wrapped which)
 
 static int fails(int struck)
 {
-    if (!struck || plan.fault == SHORT)
+    if (!struck || plan.fault == SHORT || (plan.fault == CUT && struck == 1))
         return 0;
     errno = plan.fault == INTERRUPTED ? EINTR : plan.error;
     return 1;

@@ -8,12 +8,12 @@ enum wrapped {
     LSEEK, SYSCALL, WRAPPED
 };
 
-enum fault { FAILS, INTERRUPTED, SHORT };
+enum fault { FAILS, INTERRUPTED, SHORT, CUT };      /* cut: short, and the next one fails */
 
 extern const char *const wrap_names[WRAPPED];
 extern __thread int wrap_armed;     /* only calls of such threads count */
 
-/* From now on: `at` is 1 for the first call, 0 for all of them; `error` is an errno for FAILS. */
+/* From now on: `at` is 1 for the first call, 0 for all of them; `error` is an errno for FAILS and CUT. */
 void wrap_plan(enum wrapped which, enum fault fault, unsigned at, int error);
 unsigned wrap_count(void);          /* calls of that function since then */
 unsigned wrap_struck(void);         /* how many of them were spoilt */

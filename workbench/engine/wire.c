@@ -26,27 +26,23 @@ int wb_wire_wait(int socket, short events, uint64_t deadline)
 
 int wb_wire_deliver(int socket, struct msghdr *message, uint64_t deadline)
 {
-    int result, begun = 0;
+    int result = 0, begun = 0;
 
-    for (size_t left = 1; left;) {
+    for (size_t left = 1; left && !result;) {
         ssize_t n = sendmsg(socket, message, MSG_NOSIGNAL | (deadline ? MSG_DONTWAIT : 0));
 
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+        if (n >= 0) {
+            begun = 1;
+            left = wb_scm_advance(message, (size_t)n);
+        } else if (errno == EAGAIN) {
             result = wb_wire_wait(socket, POLLOUT, deadline);
-            if (result == -ETIMEDOUT && begun)
-                shutdown(socket, SHUT_RDWR);    /* half a message is on its way: nothing can follow it */
-            if (result)
-                return result;
-            continue;
+        } else if (errno != EINTR) {
+            result = -errno;
         }
-        if (n < 0)
-            return -errno;
-        begun = 1;
-        left = wb_scm_advance(message, (size_t)n);
     }
-    return 0;
+    if (result && begun)
+        shutdown(socket, SHUT_RDWR);        /* half a message is on its way: nothing can follow it */
+    return result;
 }
 
 /* Most messages have no descriptors and go at once: send() has less to do than sendmsg(). */
