@@ -293,7 +293,7 @@ static int serve_last(wb_poller *poller)
 
     if (!talk)
         return 0;
-    for (int i = 0; i < FAVOUR && result >= 0 && !talk->parked && !talk->left && !talk->more; i++) {
+    for (int i = 0; i < FAVOUR && result >= 0 && !wb_talk_waits(talk); i++) {
         result = wb_talk_take(talk, MSG_DONTWAIT);
         served |= result > 0;
     }

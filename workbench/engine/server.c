@@ -180,7 +180,7 @@ static int serve_received(struct wb_talk *talk)
 
     talk->more = 0;
     talk->most = device->waker >= 0 ? WB_TALK_FAIR : UINT32_MAX;
-    while (!result && !talk->parked && !talk->left && !talk->more) {
+    while (!result && !wb_talk_waits(talk)) {
         if (talk->tail - talk->head < WB_HEADER) {
             talk->carried = talk->nfds;
             break;
@@ -210,19 +210,14 @@ static int serve_received(struct wb_talk *talk)
 
 /* ---- steps ---- */
 
-/* Doorbells come after the messages that were there by then, as the guest may have sent those before. */
-static void ring(struct wb_talk *talk)
-{
-    if (talk->rung && !talk->parked && !talk->left && !talk->more)
-        talk->parked = !wb_doorbell_ring(talk->device, &talk->rung);
-}
-
 int wb_talk_take(struct wb_talk *talk, int flags)
 {
-    ssize_t n = wb_wire_receive(talk->socket, talk->device->in + talk->tail, WB_IN_SIZE - talk->tail,
-                                talk->fds, &talk->nfds, flags);
+    uint32_t room = WB_IN_SIZE - talk->tail, before = talk->nfds;
+    ssize_t n = wb_wire_receive(talk->socket, talk->device->in + talk->tail, room, talk->fds, &talk->nfds,
+                                flags);
     int result;
 
+    talk->cut = n == room || talk->nfds > before;
     if (n == -EAGAIN || n == -EINTR)
         return 0;
     if (n <= 0)
@@ -232,6 +227,25 @@ int wb_talk_take(struct wb_talk *talk, int flags)
     return result ? result : 1;
 }
 
+/*
+ * Doorbells come after the messages that were there by then, as the guest may have sent those before: also
+ * after those behind what ended a recvmsg early. 0 or a negative errno.
+ */
+static int ring(struct wb_talk *talk)
+{
+    while (talk->rung && talk->cut && !wb_talk_waits(talk)) {
+        int result = wb_talk_take(talk, MSG_DONTWAIT);
+
+        if (result < 0)
+            return result;
+        if (talk->cut && talk->device->waker >= 0 && !wb_talk_waits(talk))
+            talk->more = 1;             /* others have their turn first */
+    }
+    if (talk->rung && !wb_talk_waits(talk))
+        talk->parked = !wb_doorbell_ring(talk->device, &talk->rung);
+    return 0;
+}
+
 int wb_talk_resume(struct wb_talk *talk)
 {
     int result;
@@ -239,7 +253,7 @@ int wb_talk_resume(struct wb_talk *talk)
     talk->parked = 0;
     result = serve_received(talk);
     if (!result)
-        ring(talk);
+        result = ring(talk);
     return result ? result : 1;
 }
 
@@ -290,8 +304,8 @@ int wb_talk_step(struct wb_talk *talk, struct pollfd *ready)
         result = wb_talk_take(talk, MSG_DONTWAIT);
     if (result < 0 || !talk->rung)
         return result;
-    ring(talk);
-    return 1;
+    result = ring(talk);
+    return result ? result : 1;
 }
 
 /* ---- a thread of its own ---- */

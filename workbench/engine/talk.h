@@ -26,6 +26,7 @@ struct wb_talk {
     int fds[2 * WB_SCM_MAX];
     uint32_t carried;           /* the first of them belong to the message at head */
     uint32_t nfds;              /* the others to the one that contains the byte before tail */
+    int cut;                    /* the last recvmsg may have ended before all that was there */
 
     /* Only on a thread that serves others too. */
     int parked;                 /* the gate is closed for the message at head, or a doorbell */
@@ -44,6 +45,12 @@ struct wb_talk {
     int polled;                 /* there is more than the socket: poll() watches all of it */
     int over, result;
 };
+
+/* For others, or for the client: nothing is received before it may go on. */
+static inline int wb_talk_waits(const struct wb_talk *talk)
+{
+    return talk->parked || talk->left || talk->more;
+}
 
 /* 0 or -EBUSY. After 0 wb_talk_end() is due, whatever comes; it returns what wb_serve() does. */
 int wb_talk_begin(struct wb_talk *talk, pthread_t server, int waker);
