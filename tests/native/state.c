@@ -187,6 +187,20 @@ static void test_threads(void)
     close(pair[1]);
 }
 
+/* A source that the device does not have could never go down again. */
+static void test_sources_that_are_not_there(void)
+{
+    wb_irq_state state = {.sources = {1 << 7 | 1 << 8, 1}};
+    wb_irq_status status;
+
+    wb_state_set(device, &state);
+    CHECK(!wb_irq_get(device, WB_INTX, 0, &status) && status.asserted);
+    CHECK(wb_irq_level(device, 7, 0, WB_DEVICE) >= 0);
+    CHECK(!wb_irq_get(device, WB_INTX, 0, &status) && !status.asserted);
+    wb_state_get(device, &state);
+    CHECK(!state.sources[0] && !state.sources[1]);
+}
+
 int main(void)
 {
     struct stub stub;
@@ -200,6 +214,7 @@ int main(void)
     test_model(UINT64_C(1) << 40);
     test_ranges();
     test_pages();
+    test_sources_that_are_not_there();
     test_threads();
     CHECK(!wb_dirty_start(device, &page_size, NULL, 0));    /* freed with the device */
     wb_device_free(device);

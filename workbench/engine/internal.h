@@ -208,6 +208,7 @@ void wb_doorbell_clear(wb_device *device);
 
 /* irq.c */
 void wb_irq_free(wb_device *device);
+uint32_t wb_irq_sources(const wb_device *device);       /* how many it has */
 void wb_irq_reset_locked(wb_device *device);
 void wb_irq_clear_locked(wb_device *device);
 void wb_irq_config_locked(wb_device *device);   /* COMMAND, STATUS or what enables messages was written */

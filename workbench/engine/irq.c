@@ -128,7 +128,7 @@ static int trigger_locked(wb_device *device, uint32_t index, uint32_t vector, ui
     return log_locked(device, index, vector, origin, outcome);
 }
 
-static uint32_t count_sources(const wb_device *device)
+uint32_t wb_irq_sources(const wb_device *device)
 {
     uint32_t most = 0;
 
@@ -142,7 +142,7 @@ static uint32_t count_sources(const wb_device *device)
 static struct wb_vector *resolve_locked(wb_device *device, uint32_t *index, uint32_t *vector)
 {
     if (*index == WB_IRQ_ANY) {
-        if (*vector >= count_sources(device))
+        if (*vector >= wb_irq_sources(device))
             return NULL;
         *index = wb_msi_mode_locked(device);
         if (!device->irqs[*index].vectors)

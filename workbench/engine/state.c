@@ -20,7 +20,7 @@ static uint64_t page_start(uint64_t offset)
 }
 
 /* The next page from `offset` on that is shared and was ever touched; the region's size: none. */
-static uint64_t next_shared(const struct wb_region *region, uint64_t offset)
+static uint64_t next_shared_locked(const struct wb_region *region, uint64_t offset)
 {
     while (region->shared && offset < region->size) {
         off_t data = lseek(region->share_fd, (off_t)offset, SEEK_DATA);
@@ -37,7 +37,7 @@ static uint64_t next_shared(const struct wb_region *region, uint64_t offset)
     return region->size;
 }
 
-static uint64_t next_programmed(const struct wb_region *region, uint64_t offset)
+static uint64_t next_programmed_locked(const struct wb_region *region, uint64_t offset)
 {
     uint64_t pages = (region->size - 1) / WB_PAGE + 1;
 
@@ -62,9 +62,9 @@ int wb_state_next(wb_device *device, uint32_t region, uint64_t *offset)
     if (*offset >= in->size)
         return 0;
     *offset = page_start(*offset);
-    shared = next_shared(in, *offset);
     wb_lock(device);
-    programmed = next_programmed(in, *offset);
+    shared = next_shared_locked(in, *offset);
+    programmed = next_programmed_locked(in, *offset);
     wb_unlock(device);
     *offset = programmed < shared ? programmed : shared;
     return *offset < in->size;
@@ -107,10 +107,12 @@ static void settle_locked(wb_device *device)
 void wb_state_set(wb_device *device, const wb_irq_state *state)
 {
     wb_lock(device);
-    memcpy(device->sources, state->sources, sizeof device->sources);
+    memset(device->sources, 0, sizeof device->sources);
     device->up = 0;
-    for (unsigned i = 0; i < sizeof state->sources / sizeof *state->sources; i++)
-        device->up += (uint32_t)__builtin_popcountll(state->sources[i]);
+    for (uint32_t i = 0; i < wb_irq_sources(device); i++) {     /* another could never go down */
+        put_bit(device->sources, i, get_bit(state->sources, i));
+        device->up += (uint32_t)get_bit(state->sources, i);
+    }
     for (uint32_t index = 0; index < WB_IRQS; index++)
         for (uint32_t i = 0; i < device->irqs[index].vectors; i++)
             device->irqs[index].vector[i].pending = (uint8_t)get_bit(state->pending[index], i);
