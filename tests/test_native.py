@@ -7,15 +7,13 @@ import pytest
 from native_kit import ROOT, Objects, build
 
 SANITIZERS = ("address,undefined", "thread")
+PROGRAMS = ("basic", "clock", "copies", "hooks", "mapped", "memory", "polled", "rings", "signals", "state")
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("sanitizer", SANITIZERS)
-@pytest.mark.parametrize(
-    "program",
-    ["basic", "clock", "hooks", "mapped", "memory", "polled", "signals", "state", "storm", "threads"],
-)
+@pytest.mark.parametrize("program", [*PROGRAMS, "storm", "threads"])
 def test_engine_is_clean_under_the_sanitizers(
     program: str, sanitizer: str, tmp_path: Path, engine: Objects
 ) -> None:

@@ -3,8 +3,10 @@
 #define HARNESS_H
 
 #include "wb_libc.h"
+#ifndef WB_INTERNAL_H           /* which has read them, and they are read once */
 #include "wb.h"
 #include "wb_serve.h"
+#endif
 #include "scm.h"
 
 #include <errno.h>

@@ -55,21 +55,16 @@ static int same_map(const struct wb_range *old, const wb_dma_range *range, const
     return !old->file || wb_file_is(old->file, status, mode);
 }
 
-/* Inserts the range; takes fd on success, closes it when the same range is there already. */
-static int insert_locked(wb_device *device, const wb_dma_range *range, int fd, const struct stat *status,
+/* Inserts the range, unless it is there already; takes *fd, which is -1 then, if it is needed. */
+static int insert_locked(wb_device *device, const wb_dma_range *range, int *fd, const struct stat *status,
                          int mode)
 {
     uint32_t place = wb_range_find_locked(device, range->iova);
     struct wb_range *added;
     int result;
 
-    if (place < device->range_count && device->ranges[place]->at.iova <= range->iova + (range->size - 1)) {
-        if (!same_map(device->ranges[place], range, status, mode))
-            return -EEXIST;
-        if (fd >= 0)
-            close(fd);
-        return 0;
-    }
+    if (place < device->range_count && device->ranges[place]->at.iova <= range->iova + (range->size - 1))
+        return same_map(device->ranges[place], range, status, mode) ? 0 : -EEXIST;
     result = grow_locked(device);
     if (result)
         return result;
@@ -77,7 +72,7 @@ static int insert_locked(wb_device *device, const wb_dma_range *range, int fd, c
     if (!added)
         return -ENOMEM;
     added->at = *range;
-    if (fd >= 0) {
+    if (*fd >= 0) {
         result = wb_file_use_locked(device, status, mode, fd, range->offset + range->size, &added->file);
         if (result) {
             free(added);
@@ -110,10 +105,10 @@ int wb_dma_map(wb_device *device, const wb_dma_range *range, int fd)
     }
     if (!result) {
         wb_lock(device);
-        result = insert_locked(device, &wanted, fd, &status, mode);
+        result = insert_locked(device, &wanted, &fd, &status, mode);
         wb_unlock(device);
     }
-    if (result && fd >= 0)
+    if (fd >= 0)                    /* not under the lock: its file system may take its time */
         close(fd);
     return result;
 }

@@ -175,6 +175,14 @@ struct part {
     uint64_t offset, size;      /* in the file; bytes */
 };
 
+/* Of a far copy, whose parts may go, and which may be stopped, meanwhile. */
+static int look_up_locked(wb_device *device, const struct copy *copy, uint64_t iova, struct wb_range **range)
+{
+    int result = copy->access ? refused_locked(device) : 0;
+
+    return result ? result : wb_range_get_locked(device, iova, copy->access, range);
+}
+
 static int find_part(wb_device *device, const struct copy *copy, uint64_t iova, uint64_t size,
                      struct part *part)
 {
@@ -183,7 +191,10 @@ static int find_part(wb_device *device, const struct copy *copy, uint64_t iova, 
 
     if (!range) {
         wb_lock(device);
-        result = wb_range_get_locked(device, iova, copy->access, &range);
+        if (copy->far)
+            result = look_up_locked(device, copy, iova, &range);
+        else                        /* pinned: an unmap may wait for it to be left */
+            range = device->ranges[wb_range_find_locked(device, iova)];
     }
     if (!result) {
         uint64_t within = iova - range->at.iova, rest = range->at.size - within;
@@ -199,9 +210,12 @@ static int find_part(wb_device *device, const struct copy *copy, uint64_t iova, 
     return result;
 }
 
-static void leave_part(wb_device *device, const struct part *part)
+/* Who waits for it to be left may look at once what was written. */
+static void leave_part(wb_device *device, const struct part *part, uint64_t iova, int written)
 {
     wb_lock(device);
+    if (written)
+        wb_dirty_mark_locked(device, iova, part->size);
     part->range->pins--;
     pthread_cond_broadcast(&device->left);
     wb_unlock(device);
@@ -223,7 +237,7 @@ static int move(wb_device *device, const struct copy *copy, uint64_t iova, uint8
         } else if (!result) {
             result = wb_file_copy(part.range->file, part.offset, into, data, part.size);
             if (copy->far)
-                leave_part(device, &part);
+                leave_part(device, &part, iova + done, from != NULL);
         }
         if (result)
             return result;
@@ -290,6 +304,7 @@ static int quick(wb_device *device, uint64_t iova, uint8_t *to, const uint8_t *f
                  uint32_t origin)
 {
     uint64_t time, first = 0;
+    wb_record *record;
     uint8_t *guest;
 
     wb_lock(device);
@@ -298,7 +313,8 @@ static int quick(wb_device *device, uint64_t iova, uint8_t *to, const uint8_t *f
         memcpy(to ? to : guest, to ? guest : from, size);
         memcpy(&first, to ? to : from, size < 8 ? size : 8);
         time = wb_clock();
-        *wb_log_next_locked(device) = (wb_record){
+        record = wb_log_next_locked(device);
+        *record = (wb_record){
             .seq = device->seq - 1, .time = time, .kind = to ? WB_KIND_DMA_READ : WB_KIND_DMA_WRITE,
             .origin = (uint8_t)origin, .region = WB_NO_REGION, .offset = iova, .value = first,
             .size = (uint32_t)size, .flags = size > 8 ? WB_LONG : 0,

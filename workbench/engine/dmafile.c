@@ -17,15 +17,33 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-/* Maps the whole file if its size can only grow; without a mapping all works, but slower. */
-static void map_sealed(struct wb_file *file, uint64_t size)
+/* Address space that is left to the files of a device: how long they are says the client. */
+static uint64_t room_locked(const wb_device *device)
+{
+    uint64_t room = UINT64_C(1) << 43;
+
+    for (const struct wb_file *file = device->files; file; file = file->next)
+        room -= file->mapped;
+    return room;
+}
+
+/*
+ * Maps the whole file if its size can only grow; without a mapping all works, but slower. It is measured once
+ * the seal was seen: it may have been cut short of `end` after it was checked.
+ */
+static void map_sealed_locked(const wb_device *device, struct wb_file *file, uint64_t end)
 {
     int seals = fcntl(file->fd, F_GET_SEALS);
     int rights = file->mode == O_RDWR ? PROT_READ | PROT_WRITE : PROT_READ;
     struct statfs system;
+    struct stat status;
+    uint64_t size;
     void *bytes;
 
-    if (seals < 0 || !(seals & F_SEAL_SHRINK) || size > SIZE_MAX || fstatfs(file->fd, &system))
+    if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(file->fd, &status) || fstatfs(file->fd, &system))
+        return;
+    size = (uint64_t)status.st_size;
+    if (size < end || size > SIZE_MAX || size > room_locked(device))
         return;
     bytes = mmap(NULL, (size_t)size, rights, MAP_SHARED, file->fd, 0);
     if (bytes == MAP_FAILED)
@@ -69,22 +87,21 @@ static struct wb_file *known_locked(wb_device *device, const struct stat *status
     return file;
 }
 
-int wb_file_use_locked(wb_device *device, const struct stat *status, int mode, int fd, uint64_t end,
+int wb_file_use_locked(wb_device *device, const struct stat *status, int mode, int *fd, uint64_t end,
                        struct wb_file **used)
 {
     struct wb_file *file = known_locked(device, status, mode, end);
 
-    if (file) {
-        close(fd);
-    } else {
+    if (!file) {
         file = malloc(sizeof *file);
         if (!file)
             return -ENOMEM;
         *file = (struct wb_file){
-            .next = device->files, .device = status->st_dev, .inode = status->st_ino, .fd = fd, .mode = mode,
+            .next = device->files, .device = status->st_dev, .inode = status->st_ino, .fd = *fd, .mode = mode,
         };
-        map_sealed(file, (uint64_t)status->st_size);
+        map_sealed_locked(device, file, end);
         device->files = file;
+        *fd = -1;
     }
     file->users++;
     *used = file;

@@ -33,8 +33,8 @@ struct wb_range {
 /* Is fd the memory that the range says it is? Gives its identity and how it was opened. */
 int wb_file_check(const wb_dma_range *range, int fd, struct stat *status, int *mode);
 int wb_file_is(const struct wb_file *file, const struct stat *status, int mode);
-/* Shares a file that reaches to `end`, or takes fd; on failure fd stays the caller's. */
-int wb_file_use_locked(wb_device *device, const struct stat *status, int mode, int fd, uint64_t end,
+/* Shares a file that reaches to `end`, or takes *fd, which is -1 then. */
+int wb_file_use_locked(wb_device *device, const struct stat *status, int mode, int *fd, uint64_t end,
                        struct wb_file **used);
 /* A range needs the file no more. What nobody needs is moved to *dead: free it without the lock. */
 void wb_file_drop_locked(wb_device *device, struct wb_file *file, struct wb_file **dead);
