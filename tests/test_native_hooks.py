@@ -285,6 +285,14 @@ def test_of_registers_that_share_bytes_only_the_one_meant_is_asked(card):
     assert (one.calls, two.calls) == (0, 1)
 
 
+def test_a_hook_that_python_has_to_choose_may_call_all_that_others_may(card):
+    for hook in (card.bar0.WO.on_write, card.bar0.RO.on_write):
+        hook.native(ADD)
+    card.bar0.WO.write(5)
+    card.bar0.WO.write(7)
+    assert card.bar0.SUM == 12
+
+
 def test_only_python_hooks_need_the_interpreter(card):
     assert (len(card.hooks), card.hooks.in_python) == (1, 0)
     card.bar0.A.on_write(lambda device: None)

@@ -94,6 +94,7 @@ static void answer_and_nest(void)
     uint8_t bytes[4] = {1, 0, 0, 0};
     wb_native_slot reads = slot_of(answer, 32, 4, 0, NULL), nested = slot_of(again, 24, 4, 1, NULL);
     wb_native_slot all = slot_of(use_all, 40, 4, 1, NULL), wrong = slot_of(note, BAR_SIZE - 1, 4, 1, NULL);
+    const wb_access chosen = {.offset = 40, .size = 4, .region = WB_BAR0, .write = 1};
 
     CHECK(wb_native_swap(device, NULL, &wrong, 0) == -EINVAL);
     CHECK(wb_native_swap(device, NULL, NULL, 0) == -EINVAL);
@@ -106,9 +107,10 @@ static void answer_and_nest(void)
     CHECK(!wb_native_swap(device, NULL, &nested, 0));
     CHECK(!wb_region_write(device, WB_BAR0, 24, bytes, 4, WB_GUEST));
     CHECK(nested.errors == 1 && nested.result == -ELOOP && nested.calls == 33);
+    CHECK(wb_native_call(device, &all, &chosen) == -EFAULT && all.calls == 1);
     CHECK(!wb_native_swap(device, NULL, &all, 0));
     CHECK(!wb_region_write(device, WB_BAR0, 40, bytes, 4, WB_GUEST));
-    CHECK(all.errors == 1 && all.result == -EFAULT);
+    CHECK(all.errors == 2 && all.result == -EFAULT);
     CHECK(!wb_native_swap(device, &reads, NULL, 0) && !wb_native_swap(device, &nested, NULL, 0));
     CHECK(!wb_native_swap(device, &all, NULL, 0));
 }

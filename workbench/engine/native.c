@@ -54,8 +54,11 @@ static int dma_write(const wb_native *wb, uint64_t iova, const void *bytes, uint
     return wb_dma_write(wb->device, iova, bytes, size, WB_DEVICE);
 }
 
-static void equip(wb_device *device, wb_native_slot *slot)
+/* Once: Python may be asked for a slot, and call it, that is not in the table yet or never will be. */
+static void equip_locked(wb_device *device, wb_native_slot *slot)
 {
+    if (slot->wb.device == device)
+        return;
     slot->wb.device = device;
     slot->wb.peek = peek;
     slot->wb.poke = poke;
@@ -173,11 +176,11 @@ int wb_native_swap(wb_device *device, wb_native_slot *before, wb_native_slot *af
     if ((!before && !after) || (before && unfit(device, before))
         || (after && (unfit(device, after) || !after->hook)))
         return -EINVAL;
-    if (after && after != before)
-        equip(device, after);
     wb_lock(device);
-    if (after)
+    if (after) {
+        equip_locked(device, after);
         result = make_room_locked(table_of(device, after));
+    }
     if (!result && before)
         take_out_locked(table_of(device, before), before);
     if (!result && after)
@@ -357,6 +360,7 @@ int wb_native_call(wb_device *device, wb_native_slot *slot, const wb_access *acc
     if (slot->region != access->region || !touches(slot, access->offset, access->size))
         return -EINVAL;
     wb_lock(device);
+    equip_locked(device, slot);
     slot->running++;
     result = call_locked(device, slot, access);
     wb_unlock(device);

@@ -236,8 +236,8 @@ int wb_region_write(wb_device *device, uint32_t region, uint64_t offset, const u
  */
 int wb_native_swap(wb_device *device, wb_native_slot *before, wb_native_slot *after, int python);
 /*
- * What the upcall does for a native hook. 0, or that it failed: what the hook returned. -EINVAL: none of its
- * bytes.
+ * What the upcall does for a native hook, whether it is in or not. 0, or that it failed: what the hook
+ * returned. -EINVAL: none of its bytes.
  */
 int wb_native_call(wb_device *device, wb_native_slot *slot, const wb_access *access);
 /* 1: calls are under way. Once it is out and idle it stays idle, and may be freed. */
