@@ -153,16 +153,17 @@ class Hooks(Running):
         region, _, slot = key
         described = hook or self._table[key]
         offset = described.offset
+        on, size = int(hook is not None and hook.enabled), described.register.size
+        shared = self._blocks[region].at(offset, size)
+        # The engine first: an access that has asked Python runs what was here, none what is not in yet.
+        if not self._natives.exchange(described, len(shared) == 1, bool(on)):
+            lib.wb_region_hook(self.handle, region, offset, size, BITS[slot], on)
         if hook is None:
             del self._table[key]
         else:
             self._table[key] = hook
         self._plans = {}
         self.short.close()
-        on, size = int(hook is not None and hook.enabled), described.register.size
-        shared = self._blocks[region].at(offset, size)
-        if not self._natives.exchange(described, len(shared) == 1, bool(on)):
-            lib.wb_region_hook(self.handle, region, offset, size, BITS[slot], on)
         # Registers may share bytes, and so hook bits.
         for register, index in () if on else shared:
             other = self.get(region, register, index, slot)
