@@ -279,12 +279,12 @@ class Hooks(Running):
 
     def _gather(self) -> None:
         """Add what native hooks failed with, which nobody told Python."""
-        for history in list(self._history.values()):
-            for hook in list(history):
-                if isinstance(hook, NativeHook):
-                    count, error = hook.untold()
-                    if count:
-                        self.failures.add(hook.key, error, hook.revision, count)
+        with self._swapping:  # each is told once, whoever asks at the same time
+            hooks = [hook for kept in self._history.values() for hook in kept]
+            told = [(hook, *hook.untold()) for hook in hooks if isinstance(hook, NativeHook)]
+        for hook, count, error in told:
+            if count:
+                self.failures.add(hook.key, error, hook.revision, count)
 
 
 def _hook(
