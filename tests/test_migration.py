@@ -3,6 +3,7 @@
 import errno
 import itertools
 import threading
+import time
 
 import pytest
 from sample import access, irq_payload, map_payload, refusal, unmap_payload
@@ -277,6 +278,35 @@ def test_a_stopped_device_runs_no_timers(device, guest):
     assert ran.wait(10)
 
 
+def test_a_client_that_leaves_a_stopped_device_lets_it_go_although_a_hook_hangs(device, guest, monkeypatch):
+    monkeypatch.setattr("workbench.state.PATIENCE", 20)
+    begun, over, ran = threading.Event(), threading.Event(), threading.Event()
+
+    @device.bar0.CTRL.on_write
+    def hang(device):
+        begun.set()
+        over.wait(10)
+
+    guest.migration.state = STOP
+    device.after(0, ran.set)
+    cell = threading.Thread(target=device.bar0.CTRL.write, args=(1,))
+    cell.start()
+    try:
+        assert begun.wait(10)
+        with pytest.raises(wb.ProtocolError):
+            guest.migration.state = RESUMING
+        guest.disconnect()
+        end = time.monotonic() + 10
+        while device._core.timers._held:
+            assert time.monotonic() < end
+            threading.Event().wait(0.001)
+    finally:
+        over.set()
+        cell.join(10)
+    device.server.wait_listening()
+    assert ran.wait(10)
+
+
 def test_its_registers_can_be_read_and_written(device, guest):
     guest.migration.state = STOP_COPY
     guest.bar0.write32(0x1000, 3)
@@ -378,6 +408,7 @@ def broken(data):
     yield data[:12] + b"\xff" * 20 + data[32:]
     yield b"trap" + data[4:]
     yield protocol.MIGRATION_DATA.pack(1, 2) * 100
+    yield data * 3  # each part may unpack to all the memory of the device
 
 
 def test_broken_data_is_an_error_that_only_a_reset_leaves(device, guest, caplog):

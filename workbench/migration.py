@@ -65,7 +65,7 @@ class Movable(Protocol):
         """Put back what ``save()`` gave, one after another."""
 
     def halt(self, stopped: bool, refuse: bool = False) -> None:
-        """Stop the device, or let it run; ``refuse`` what sets it up."""
+        """Stop the device, which may fail, or let it run; ``refuse`` what sets it up."""
 
     def log(self, state: int) -> None:
         """Leave a record of a new MigrationState."""
@@ -236,7 +236,8 @@ class Migration:
 
     def _begin_loading(self) -> None:
         self._forget()
-        self._device().halt(True)  # the client sets up interrupts and memory meanwhile
+        with _errors():
+            self._device().halt(True)  # the client sets up interrupts and memory meanwhile
 
     def _end_loading(self) -> None:
         try:
@@ -250,7 +251,8 @@ class Migration:
 
     def _fail(self) -> None:
         self._forget()
-        self._device().halt(True, refuse=True)
+        with contextlib.suppress(StateError):  # of a hook that does not return: it is stopped already
+            self._device().halt(True, refuse=True)
         self._enter(ERROR)
 
     def _forget(self) -> None:
@@ -289,6 +291,8 @@ class Migration:
             mark, size = PART.unpack_from(rest) if len(rest) >= PART.size else (b"", 0)
             if mark != MARK or size > len(rest) - PART.size:
                 raise SnapshotError(f"the migration data ends, or is damaged, in part {len(parts) + 1}")
+            if len(parts) == PARTS:  # each may unpack to all that a device has
+                raise SnapshotError(f"the migration data has more than {PARTS} parts")
             parts.append(bytes(rest[PART.size : PART.size + size]))
             rest = rest[PART.size + size :]
         if not parts:

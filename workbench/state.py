@@ -120,8 +120,8 @@ class DeviceState:
         self._fit(snapshot)
         with self.still():
             lib.wb_state_halt(self._handle, lib.WB_HALT_RESTORE, 1)
-            self._core.timers.reset()
             try:
+                self._core.timers.reset()
                 self._put_pages(snapshot)
                 lib.wb_state_set(self._handle, _irq_state(snapshot.interrupts))
                 self.log(lib.WB_STATE_RESTORED, origin)
@@ -180,12 +180,21 @@ class DeviceState:
     def halt(self, stopped: bool, refuse: bool = False) -> None:
         """Stop the device (no interrupts, DMA, timers) or let it run.
 
-        ``refuse``: SET_IRQS, DMA_MAP and DMA_UNMAP too. Raises StateError when a hook does not return.
+        ``refuse``: SET_IRQS, DMA_MAP and DMA_UNMAP too. Raises StateError when a hook does not return and the
+        device is to be stopped; it runs again nevertheless.
         """
-        with self.still():
-            self._core.timers.hold(stopped)
-            for halt, on in ((lib.WB_HALT_CLIENT, refuse), (lib.WB_HALT_STOP, stopped)):
-                lib.wb_state_halt(self._handle, halt, int(on))
+        try:
+            with self.still():
+                self._halt(stopped, refuse)
+        except StateError:
+            if stopped:
+                raise
+            self._halt(False, False)
+
+    def _halt(self, stopped: bool, refuse: bool) -> None:
+        for halt, on in ((lib.WB_HALT_CLIENT, refuse), (lib.WB_HALT_STOP, stopped)):
+            lib.wb_state_halt(self._handle, halt, int(on))
+        self._core.timers.hold(stopped)  # after the rest, for those that go on
 
     def start_logging(self, page_size: int, ranges: Sequence[tuple[int, int]]) -> int:
         """Log what DMA writes to ranges (IOVA, bytes), none: to all; return the page size. Raises OSError."""
