@@ -185,6 +185,8 @@ class Server(Gated):
         hooks = self.device.hooks
         if self._phase == "idle" or hooks.running_here or self._here:
             return
+        if self._thread.ident is None:  # the system had none for it
+            return
         self._thread.join(timeout)
         if self._thread.is_alive():
             self._listener.unlink()

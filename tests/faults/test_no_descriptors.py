@@ -4,6 +4,7 @@ import contextlib
 import gc
 import os
 import resource
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -178,3 +179,18 @@ def test_for_what_is_saved(card, tmp_path):
             assert "Too many open files" in str(raised[0])
         assert sorted(path.name for path in tmp_path.iterdir()) == ["l.csv", "s"]
         assert wb.Snapshot.load(tmp_path / "s") == snapshot
+
+
+def test_a_server_that_got_no_thread_can_be_stopped_and_its_device_served_again(monkeypatch):
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with Sample() as card:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            with pytest.raises(RuntimeError, match="new thread"):
+                card.serve()
+            card.server.stop()
+        assert card.server.state == "failed"
+        with still_fine(card):
+            pass
