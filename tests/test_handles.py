@@ -185,9 +185,14 @@ def test_handles_count_like_numbers(lamp):
     ctrl = lamp.bar0.CTRL
     assert (ctrl + 1, 1 + ctrl, ctrl - 1, ctrl & 0xF00, ctrl | 1, ctrl ^ 1, ctrl >> 8, ctrl << 1) == (
         0xA01, 0xA01, 0x9FF, 0xA00, 0xA01, 0xA01, 0xA, 0x1400)  # fmt: skip
-    assert ctrl < 0xA01 <= ctrl + 1
-    assert f"{ctrl:#06x}" == "0x0a00"
-    assert hex(ctrl) == "0xa00"
+    lamp.bar0.CTRL.LEVEL = 5
+    level = ctrl.LEVEL
+    assert (4 * level, level * level, b"ab" * level, 1 << level, 0x40 >> level) == (
+        20, 25, b"ab" * 5, 32, 2)  # fmt: skip
+    assert (level // 2, 17 // level, level % 3, 17 % level) == (2, 3, 2, 2)
+    assert ctrl < 0x501 <= ctrl + 1
+    assert f"{ctrl:#06x}" == "0x0500"
+    assert hex(ctrl) == "0x500"
 
 
 def test_completion_and_repr_touch_nothing(lamp):

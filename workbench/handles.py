@@ -48,7 +48,7 @@ class FieldHandle(Number):
         """The field's number, shifted down to bit 0; peeks. An enum member where it has a name."""
         number = self.description.extract(self.register.peek())
         enum = self.description.enum
-        if isinstance(enum, type) and issubclass(enum, IntEnum) and number in set(enum):
+        if isinstance(enum, type) and issubclass(enum, IntEnum) and self.description.name_of(number):
             return enum(number)
         return number
 

@@ -55,6 +55,24 @@ class Number:
     def __rsub__(self, other: Any) -> int:
         return index(other) - self.value
 
+    def __mul__(self, other: Any) -> int:
+        # b"\0" * dev.bar0.COUNT is the other's own to say.
+        return self.value * index(other) if hasattr(other, "__index__") else NotImplemented
+
+    __rmul__ = __mul__
+
+    def __floordiv__(self, other: Any) -> int:
+        return self.value // index(other)
+
+    def __rfloordiv__(self, other: Any) -> int:
+        return index(other) // self.value
+
+    def __mod__(self, other: Any) -> int:
+        return self.value % index(other)
+
+    def __rmod__(self, other: Any) -> int:
+        return index(other) % self.value
+
     def __and__(self, other: Any) -> int:
         return self.value & index(other)
 
@@ -73,8 +91,14 @@ class Number:
     def __lshift__(self, other: Any) -> int:
         return self.value << index(other)
 
+    def __rlshift__(self, other: Any) -> int:
+        return index(other) << self.value
+
     def __rshift__(self, other: Any) -> int:
         return self.value >> index(other)
+
+    def __rrshift__(self, other: Any) -> int:
+        return index(other) >> self.value
 
     def __invert__(self) -> int:
         return ~self.value
