@@ -3,7 +3,9 @@
 import pytest
 from register_kit import Speed
 
+from workbench.blockhandle import BlockHandle
 from workbench.errors import DescriptionError
+from workbench.handles import RegisterHandle
 from workbench.modes import MODES
 from workbench.registers import Bar, Block, Field, Register
 
@@ -82,6 +84,12 @@ def test_overlapping_arrays_are_told_once() -> None:
 )
 def test_names_of_handle_attributes_are_refused(name: str) -> None:
     assert problems_of(**{name: Register(0)})[0].startswith(f"{name}: a handle has an attribute of that name")
+
+
+def test_no_register_hides_what_a_handle_can_do() -> None:
+    for name in {*dir(RegisterHandle), *dir(BlockHandle)}:
+        if not name.startswith("_"):
+            assert "a handle has an attribute" in problems_of(**{name: Register(0)})[0]
 
 
 def test_private_names_are_refused() -> None:

@@ -48,9 +48,9 @@ MOST_ELEMENTS = 1 << 20  #: of one block; each is an object
 TAKEN = frozenset(
     [
         *("value", "read", "write", "peek", "poke", "on_read", "on_write", "modify", "reset"),
-        *("description", "view", "fields", "name", "offset", "index", "hook", "unhook"),
+        *("description", "view", "fields", "name", "offset", "index", "hook", "unhook", "set_hook"),
         *("block", "registers", "size", "kind", "bits", "prefetchable", "doc", "mapped"),
-        *("memory", "array", "watch"),
+        *("memory", "array", "watch", "picture"),
     ]
 )
 
