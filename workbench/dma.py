@@ -18,9 +18,10 @@ from .engine import check, ffi, lib
 from .errors import DMA_REASONS, DmaError
 from .sharing import PRIVATE, Sharing, differs, in_time
 
-__all__ = ["DmaMemory", "DmaRegion"]
+__all__ = ["IOVA_SIZE", "DmaMemory", "DmaRegion"]
 
 IOVA_SIZE = 1 << 64
+BYTE = np.dtype(np.uint8)
 RANGE = np.dtype(
     [(name, "<u8") for name in ("iova", "size", "offset")] + [("flags", "<u4"), ("spare", "<u4")]
 )
@@ -140,7 +141,7 @@ class DmaMemory:
         kind = np.dtype(dtype)
         if kind.hasobject or not kind.itemsize:
             raise ValueError(f"elements of type {kind} are no bytes of memory")
-        into = np.empty(_size(count), kind)
+        into = self._room("read", iova, count, kind)
         self.read_into(iova, into.view(np.uint8))
         return into
 
@@ -167,7 +168,7 @@ class DmaMemory:
         Raises DmaError, and copies nothing, when one of them is not mapped; at most 16384 pieces.
         """
         spans = _spans(pieces)
-        into = np.empty(sum(size for _, size in spans), np.uint8)
+        into = self._room("gather", spans[0][0] if spans else 0, sum(size for _, size in spans))
         self._many(lib.wb_dma_gather, spans, ffi.from_buffer("uint8_t[]", into), "gather")
         return into.tobytes()
 
@@ -199,11 +200,12 @@ class DmaMemory:
         result = lib.wb_dma_poke(self._handle, _address(iova), source, size, self._origin())
         self._end(result, "poke", iova, size)
 
-    def _room(self, verb: str, iova: int, size: int) -> "np.ndarray[Any, Any]":
+    def _room(self, verb: str, iova: int, count: int, kind: "np.dtype[Any]" = BYTE) -> "np.ndarray[Any, Any]":
+        count = _size(count)
         try:
-            return np.empty(_size(size), np.uint8)
-        except MemoryError:  # no guest has mapped that much
-            self._end(-errno.EFAULT, verb, iova, size)
+            return np.empty(count, kind)
+        except (MemoryError, ValueError):  # no guest has mapped that much
+            self._end(-errno.EFAULT, verb, iova, count * kind.itemsize)
             raise
 
     # -- is it shared? --
@@ -227,9 +229,8 @@ class DmaMemory:
 
     def _ask(self, iova: int, size: int) -> bytes:
         into = np.empty(size, np.uint8)
-        with (
-            nullcontext() if lib.wb_turn_now(self._handle) else self.away()
-        ):  # a hook of the guest's is refused
+        # A hook of the guest's is refused.
+        with nullcontext() if lib.wb_turn_now(self._handle) else self.away():
             result = lib.wb_peer_read(self._handle, iova, ffi.from_buffer("uint8_t[]", into), size)
         self._end(result, "ask the guest for", iova, size)
         return into.tobytes()
