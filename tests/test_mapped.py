@@ -14,8 +14,8 @@ from sample import link_to, open_link
 import workbench as wb
 from workbench import protocol
 from workbench.engine import lib
+from workbench.layout import Layout
 from workbench.protocol import REGION_INFO, Command, RegionFlag
-from workbench.takeover import layout_changes
 from workbench.views.feeds import Source
 from workbench.views.feeds.registers import ENTRY, RegistersFeed
 from workbench.views.history import History
@@ -131,7 +131,8 @@ def test_other_mapped_pages_are_another_layout():
     class bar0(wb.Bar, size=0x10000, mmap=[(0, PAGE)]):
         pass
 
-    assert layout_changes({0: Screen.bar0.block}, {0: bar0.block}) == ["bar0 has other mapped pages"]
+    one, other = (Layout.of({0: block}, [0] * 5) for block in (Screen.bar0.block, bar0.block))
+    assert one.differences(other) == ["bar0 has other mapped pages"]
 
 
 # ---- what the client is told ----

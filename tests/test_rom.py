@@ -5,7 +5,7 @@ import pytest
 import workbench as wb
 from workbench.protocol import RegionFlag
 from workbench.rom import LARGEST_ROM
-from workbench.takeover import layout_changes
+from workbench.succession import layout_changes
 
 IMAGE = b"\x55\xaa" + bytes(range(200)) * 20
 
@@ -95,4 +95,4 @@ def test_a_new_image_is_taken_over_and_another_size_is_another_layout(boot, driv
 
     boot.swap(Newer)
     assert driver.rom.read(0, 8) == b"\x55\xaanewnew"
-    assert "rom: 0x1000 → 0x2000 bytes" in layout_changes(Boot.blocks, Larger.blocks)
+    assert "rom: 0x1000 → 0x2000 bytes" in layout_changes(Boot, Larger)

@@ -71,6 +71,14 @@ def test_another_layout_is_told_and_nothing_changes(notebook, change, said):
     assert dev.seen == (1, 4)
 
 
+def test_a_class_that_has_lost_its_id_changes_nothing(notebook):
+    dev = notebook["dev"]
+    with pytest.warns(UserWarning, match=r"another layout \(bar0 is gone; config is gone\)"):
+        exec(cell(answer=3).replace("id = ", "was = 5 # "), notebook)
+    dev.bar0.CTRL.write(4)
+    assert dev.seen == (1, 4)
+
+
 def test_making_the_instance_again_takes_the_server_over_with_the_guest_attached(notebook):
     old = notebook["dev"]
     with old.connect() as guest:

@@ -35,10 +35,10 @@ class Layout:
             (block.name, (block.size, *(number for area in block.mapped for number in area)))
             for _, block in sorted(blocks.items())
         ]
-        registers = blocks[REGION_NAMES.index("config")].registers
+        space = blocks.get(REGION_NAMES.index("config"))  # none: a class that has no id yet
         config = [
             (name, (one.offset, one.size, one.reset, _rules(one.plane_bytes)))
-            for name, one in sorted(registers.items())
+            for name, one in (sorted(space.registers.items()) if space else ())
         ]
         return cls(tuple(regions), tuple(irqs), tuple(config))
 
@@ -66,6 +66,8 @@ class Layout:
         for kind, before, after in zip(IRQ_NAMES, self.irqs, other.irqs, strict=True):
             if before != after:
                 found.append(f"{kind}: {before} → {after} vectors")
+        if "config" not in mine or "config" not in theirs:  # that says it
+            return found
         return found + _config_differences(dict(self.config), dict(other.config))
 
     # -- as JSON --

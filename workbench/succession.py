@@ -11,16 +11,23 @@ from typing import TYPE_CHECKING, Any
 
 from .cells import place_of, source_of
 from .errors import StateError
-from .takeover import layout_changes, refuse_new_layout
+from .layout import Layout
+from .takeover import refuse_new_layout
 
 if TYPE_CHECKING:
     from .device import Device
     from .hook import Hook
     from .server import Server
 
-__all__ = ["become", "defined_again", "live", "succeed"]
+__all__ = ["become", "defined_again", "layout_changes", "live", "succeed"]
 
 live: "weakref.WeakSet[Device]" = weakref.WeakSet()  #: whose class may be defined again in a notebook
+
+
+def layout_changes(old: "type[Device]", new: "type[Device]") -> list[str]:
+    """Return what a guest would have to see anew, one line each; [] when it need not notice."""
+    before, after = (Layout.of(cls.blocks, cls.irq.counts()) for cls in (old, new))
+    return before.differences(after)
 
 
 def succeed(device: "Device", server: "Server") -> None:
@@ -28,7 +35,7 @@ def succeed(device: "Device", server: "Server") -> None:
 
     Raises StateError when it is another and a guest is attached; otherwise the older server is stopped.
     """
-    changes = layout_changes(server.device.blocks, device.blocks)
+    changes = layout_changes(type(server.device), type(device))
     if not changes:
         _adopt(device, server)
         return
@@ -59,7 +66,7 @@ def _adopt(device: "Device", server: "Server") -> None:
 
 def become(device: "Device", cls: "type[Device]") -> None:
     """Make a device an instance of ``cls``: see ``Device.swap()``. Raises StateError."""
-    refuse_new_layout(device.name, layout_changes(device.blocks, cls.blocks))
+    refuse_new_layout(device.name, layout_changes(type(device), cls))
     # A class of the same name is another type to Python, but built alike.
     try:
         device.__class__ = cls

@@ -13,7 +13,7 @@ from .errors import StateError
 from .planes import RULES, STATE
 from .registers import Block
 
-__all__ = ["PLANES", "WAY_OUT", "describe", "layout_changes", "refuse_new_layout"]
+__all__ = ["PLANES", "WAY_OUT", "describe", "refuse_new_layout"]
 
 #: What to do about another layout, in a notebook.
 WAY_OUT = "Close the VM, call serve() on a new instance and start the VM again"
@@ -23,37 +23,6 @@ PAGE = 4096
 Known = dict[int, bytearray]
 
 PLANES = {name: getattr(lib, f"WB_{name.upper()}") for name in (*STATE, *RULES)}
-
-
-def layout_changes(old: Mapping[int, Block], new: Mapping[int, Block]) -> list[str]:
-    """Return what a guest would have to see anew, one line each; [] when it need not notice."""
-    changes = []
-    for index in sorted(old.keys() | new.keys()):
-        before, after = old.get(index), new.get(index)
-        if before is None or after is None:
-            name = (before or after).name  # type: ignore[union-attr]
-            changes.append(f"{name} is {'new' if before is None else 'gone'}")
-        elif before.size != after.size:
-            changes.append(f"{after.name}: {before.size:#x} → {after.size:#x} bytes")
-        elif before.mapped != after.mapped:
-            changes.append(f"{after.name} has other mapped pages")
-    if lib.WB_CONFIG in old and lib.WB_CONFIG in new:
-        changes += _config_changes(old[lib.WB_CONFIG], new[lib.WB_CONFIG])
-    return changes
-
-
-def _config_changes(old: Block, new: Block) -> list[str]:
-    before, after = dict(old.registers), dict(new.registers)
-    changes = []
-    for name in before.keys() | after.keys():
-        one, two = before.get(name), after.get(name)
-        if one is None or two is None:
-            changes.append(f"config.{name} is {'new' if one is None else 'gone'}")
-        elif (one.offset, one.reset) != (two.offset, two.reset):
-            changes.append(f"config.{name}: {one.reset:#x} → {two.reset:#x}")
-        elif one.plane_bytes != two.plane_bytes:
-            changes.append(f"config.{name} has other rules")
-    return sorted(changes)
 
 
 def describe(handle: Any, blocks: Mapping[int, Block], old: Mapping[int, Block] | None = None) -> None:
