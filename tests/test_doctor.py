@@ -7,7 +7,7 @@ import pytest
 
 from workbench import VmError, doctor, preload
 from workbench.vm import kit, kvm
-from workbench.vm.doctor import CHECKS, Check, Report, _kvm
+from workbench.vm.doctor import CHECKS, Check, Report, _kvm, _runtime
 
 
 def test_each_thing_is_looked_at_and_shown_on_its_line() -> None:
@@ -71,6 +71,15 @@ def test_a_kvm_that_failed_is_left_alone_until_the_next_boot_and_the_mark_is_nam
     assert str(tmp_path / "pci-workbench/kvm-broken") in check.text
     kvm.forget_kvm_failure()
     assert _kvm().ok
+
+
+def test_a_runtime_directory_that_is_not_there_is_done_without_as_by_the_server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    assert _runtime() == Check("XDG_RUNTIME_DIR", True, str(tmp_path))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "gone"))
+    assert _runtime().name == "TMPDIR"
 
 
 @pytest.fixture

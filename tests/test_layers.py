@@ -156,7 +156,7 @@ ALLOWED: dict[str, set[str]] = {
         "runtime",
         "errors",
     },
-    "vm": {"errors", "preload", "wholefile"},
+    "vm": {"errors", "preload", "runtime", "wholefile"},
     "terminal": {"device", "log"},
     "devicefile": {"device", "errors", "takeover"},
     "leftovers": {"runtime"},

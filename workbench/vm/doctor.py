@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from ..runtime import runtime_base
 from . import kit
 from .debs import DebsError, cache_home, debian_keyring, debian_mirrors
 from .kvm import kvm_failure, kvm_problem
@@ -154,12 +155,9 @@ def _cache() -> Check:
 
 
 def _runtime() -> Check:
-    path = os.environ.get("XDG_RUNTIME_DIR")
-    return _directory("XDG_RUNTIME_DIR", Path(path)) if path else _directory("TMPDIR", Path(_tempdir()))
-
-
-def _tempdir() -> str:
-    return os.environ.get("TMPDIR") or "/tmp"
+    place = runtime_base().parent
+    wanted = "XDG_RUNTIME_DIR" if str(place) == os.environ.get("XDG_RUNTIME_DIR") else "TMPDIR"
+    return _directory(wanted, place)
 
 
 def _has(module: str) -> bool:
