@@ -49,6 +49,7 @@ NONE = [
     KERNEL[:200],
     elf(),
     elf(note(b"GNU\0", 18)),
+    KERNEL[:54] + b"\0\0" + KERNEL[56:],
 ]
 GOOD = image(zstd(KERNEL), len(KERNEL))
 

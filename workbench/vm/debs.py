@@ -134,8 +134,12 @@ class Debs:
             for name in ("lists/partial", "archives/partial"):
                 (self.work / name).mkdir(parents=True, exist_ok=True)
             self._lock = os.open(self.work / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        self._take_lock()
-        self._forget_old_downloads()
+            try:
+                self._take_lock()
+                self._forget_old_downloads()
+            except BaseException:  # Ctrl-C, too, while another fetch is waited for
+                os.close(self._lock)
+                raise
         return self
 
     def __exit__(self, *exc: object) -> None:
@@ -318,7 +322,7 @@ class Debs:
         """Download ``packages``, unpack them and make the tree appear as ``target``, replacing an old one.
 
         ``closure`` takes all dependencies along, ``release`` is apt's ``-t``. ``finish(tree)`` may prune or
-        check the tree before it appears. Interrupted at any moment, ``target`` is as it was before.
+        check the tree before it appears. Interrupted at any moment, ``target`` is whole, or not there.
         """
         for stale in target.parent.glob(f".{target.name}.*"):
             shutil.rmtree(stale, ignore_errors=True)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from .. import preload
 from ..errors import StateError, VmError
+from ..wholefile import whole_file
 from .debs import DEBIAN_SUITES, Debs, DebsError, Progress, cache_home, silent
 
 SUITE = "trixie"
@@ -73,12 +74,9 @@ class Qemu:
         text = f'#!/bin/sh\nexec {words} "$@"\n'
         try:
             if not script.exists() or script.read_text() != text:
-                fresh = script.with_name(
-                    f"{BINARY}.{os.getpid()}"
-                )  # who starts it meanwhile finds a whole one
-                fresh.write_text(text)
-                fresh.chmod(0o755)
-                fresh.replace(script)
+                with whole_file(script) as fresh:  # somebody may start it meanwhile
+                    fresh.write_text(text)
+                    fresh.chmod(0o755)
         except OSError:
             return words
         return str(script)

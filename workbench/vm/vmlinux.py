@@ -41,7 +41,7 @@ def unpacked(vmlinuz: Path) -> Path:
 
 def unpack(image: bytes) -> bytes | None:
     """Return the ELF kernel in a bzImage, or None if there is none that QEMU can enter."""
-    with suppress(struct.error, IndexError):
+    with suppress(struct.error, IndexError, ValueError):
         kernel = _decompress(_payload(image))
         if kernel is not None and _has_entry(kernel):
             return kernel
