@@ -19,7 +19,7 @@ from .interrupts import Interrupts
 from .log import AccessLog
 from .pages import Area
 from .pci import function_controls
-from .protocol import Ring
+from .protocol import IoEventfd
 from .registers import Block
 from .state import DeviceState
 from .takeover import describe
@@ -109,21 +109,21 @@ class Core:
         """Return the memory file of a region with mapped pages; it stays the engine's."""
         return check(lib.wb_region_fd(self.handle, index), f"the memory of region {index}")
 
-    def doorbells(self, index: int) -> list[Ring]:
+    def doorbells(self, index: int) -> list[IoEventfd]:
         """Return the writes to a region that may be signalled by eventfd, in order of offset."""
         registers = self.blocks[index].registers.values()
-        rings = [
-            Ring(bell.element_offset(element), bell.size, bell.match)
-            for bell in registers
-            if isinstance(bell, Doorbell)
-            for element in range(bell.count)
+        bells = [
+            IoEventfd(one.element_offset(element), one.size, one.match)
+            for one in registers
+            if isinstance(one, Doorbell)
+            for element in range(one.count)
         ]
-        return sorted(rings, key=lambda ring: ring.offset)
+        return sorted(bells, key=lambda bell: bell.offset)
 
-    def open_doorbell(self, index: int, ring: Ring) -> int:
+    def open_doorbell(self, index: int, bell: IoEventfd) -> int:
         """Return the eventfd that stands for a write; it stays the engine's, until the client goes."""
-        fd = lib.wb_doorbell_open(self.handle, index, ring.offset, ring.size, ring.match or 0)
-        return check(fd, f"a doorbell at {ring.offset:#x}")
+        fd = lib.wb_doorbell_open(self.handle, index, bell.offset, bell.size, bell.match or 0)
+        return check(fd, f"a doorbell at {bell.offset:#x}")
 
     def close(self) -> None:
         """Stop timers and watches, close the memory files; the bytes stay. For a core that is served no more.

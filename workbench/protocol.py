@@ -54,6 +54,7 @@ __all__ = [
     "Feature",
     "FeatureFlag",
     "Header",
+    "IoEventfd",
     "IoEventfdFlag",
     "IrqFlag",
     "IrqSet",
@@ -62,7 +63,6 @@ __all__ = [
     "MigrationState",
     "RegionCapability",
     "RegionFlag",
-    "Ring",
     "UnmapFlag",
     "command_name",
     "errno_name",
@@ -362,7 +362,7 @@ def pack_sparse_areas(areas: Sequence[tuple[int, int]]) -> RegionCapability:
     return RegionCapability(SPARSE_MMAP, 1, SPARSE_HEADER.pack(len(areas), 0) + listed)
 
 
-class Ring(NamedTuple):
+class IoEventfd(NamedTuple):
     """A write that may be signalled: ``size`` bytes at ``offset``; ``match``: of that value alone."""
 
     offset: int
@@ -370,11 +370,11 @@ class Ring(NamedTuple):
     match: int | None
 
 
-def pack_io_eventfd(ring: Ring, number: int, flags: int) -> bytes:
+def pack_io_eventfd(write: IoEventfd, number: int, flags: int) -> bytes:
     """Return an entry of a GET_REGION_IO_FDS reply: a write that may be signalled on fd ``number``."""
-    if ring.match is not None:
+    if write.match is not None:
         flags |= IoEventfdFlag.DATAMATCH
-    return IO_EVENTFD.pack(ring.offset, ring.size, number, 0, flags, 0, ring.match or 0)
+    return IO_EVENTFD.pack(write.offset, write.size, number, 0, flags, 0, write.match or 0)
 
 
 def region_capabilities(reply: bytes) -> list[RegionCapability]:

@@ -59,10 +59,10 @@ class Served(Protocol):
     def region_fd(self, index: int) -> int:
         """The file to map; it stays the device's."""
 
-    def doorbells(self, index: int) -> Sequence[protocol.Ring]:
+    def doorbells(self, index: int) -> Sequence[protocol.IoEventfd]:
         """The writes to a region that may be signalled by eventfd."""
 
-    def open_doorbell(self, index: int, ring: protocol.Ring) -> int:
+    def open_doorbell(self, index: int, bell: protocol.IoEventfd) -> int:
         """The eventfd for one of them; it stays the device's. Raises OSError."""
 
     def client_reset(self) -> None:
@@ -170,17 +170,17 @@ class Session:
         _, flags, index, count = protocol.IO_FDS.unpack_from(payload)
         if flags or count or not self._device.region_sizes.get(index):
             raise Refused(errno.EINVAL, f"flags {flags:#x}, count {count}, region {index}")
-        rings = self._device.doorbells(index)[: self._max_fds]
-        needed = protocol.IO_FDS.size + len(rings) * protocol.IO_EVENTFD.size
-        answer = protocol.IO_FDS.pack(needed, 0, index, len(rings))
+        bells = self._device.doorbells(index)[: self._max_fds]
+        needed = protocol.IO_FDS.size + len(bells) * protocol.IO_EVENTFD.size
+        answer = protocol.IO_FDS.pack(needed, 0, index, len(bells))
         if needed > argsz:
             return answer  # the client asks again
         try:
-            self.fds = tuple(self._device.open_doorbell(index, ring) for ring in rings)
+            self.fds = tuple(self._device.open_doorbell(index, bell) for bell in bells)
         except OSError as error:
             raise Refused(error.errno or errno.EIO, str(error)) from None
         kind = IoEventfdFlag.PIO if index in self._device.port_regions else IoEventfdFlag(0)
-        entries = [protocol.pack_io_eventfd(ring, number, kind) for number, ring in enumerate(rings)]
+        entries = [protocol.pack_io_eventfd(bell, number, kind) for number, bell in enumerate(bells)]
         return answer + b"".join(entries)
 
     def irq_info(self, payload: bytes) -> bytes:
