@@ -1,5 +1,7 @@
 """Every mistake in a description: named, all at once, with what would be right."""
 
+import pickle
+
 import pytest
 from register_kit import Speed
 
@@ -156,3 +158,9 @@ def test_bars_at_the_limits_are_taken(options: dict[str, object]) -> None:
         R = Register(0, 8)
 
     assert bar.block.segments()
+
+
+def test_what_is_wrong_can_be_told_by_another_process() -> None:
+    error = DescriptionError("Lamp", ["one", "two"])
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.subject, again.problems) == (str(error), "Lamp", ("one", "two"))

@@ -46,6 +46,9 @@ class DescriptionError(WorkbenchError, ValueError):
         self.problems = tuple(problems)
         super().__init__("\n  - ".join([f"{subject} is described wrongly:", *self.problems]))
 
+    def __reduce__(self) -> tuple[type["DescriptionError"], tuple[object, ...]]:
+        return type(self), (self.subject, self.problems)
+
 
 class Problem(NamedTuple):
     """What a compiler complains about: where, in which column (0: it does not say), and the line's text."""

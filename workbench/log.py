@@ -357,7 +357,7 @@ class AccessLog(LogView):
         if not isinstance(condition, int) and not callable(condition):
             text = "wait for a number of records, or give a function of a Record"
             raise TypeError(f"{text}; a register goes in by keyword: wait(register={condition!r})")
-        seen = self.total + self._start if since is None else sequence_of(since)
+        seen = int(lib.wb_log_count(self.handle)) if since is None else sequence_of(since)
         wanted, end = condition if isinstance(condition, int) else 1, monotonic() + seconds_of(timeout)
         if wanted < 1:
             raise ValueError("wait for at least one record")

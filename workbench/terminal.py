@@ -115,8 +115,7 @@ class Terminal(logging.Handler):
         ]
 
     def _taken(self) -> list[str]:
-        told, self._told = self._told, []
-        return told
+        return [self._told.pop(0) for _ in range(len(self._told))]  # other threads add to it meanwhile
 
     def _rate(self) -> float:
         """Return records a second over about the last second."""
