@@ -42,9 +42,8 @@ class Failures:
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        self.gather: Callable[[], None] = lambda: (
-            None
-        )  #: adds what is known elsewhere, before they are looked at
+        #: Adds what is known elsewhere, before they are looked at.
+        self.gather: Callable[[], None] = lambda: None
         self._kept: dict[tuple[str, int, str, str], HookFailure] = {}
         self._lock = Lock()  # re-entrant: what is forgotten may have a __del__
 

@@ -10,7 +10,7 @@ from .errors import DescriptionError
 from .mistakes import call_problem, shown
 from .registers import Register
 
-__all__ = ["Access", "Hook", "Touch"]
+__all__ = ["Access", "Hook", "Touch", "accepted_arguments"]
 
 WRITE_IT = "(device, access), in a class (self, access)"
 

@@ -24,9 +24,8 @@ class IrqOutcome(StrEnum):
     DELIVERED = "delivered"  #: the client was signalled
     PENDING = "pending"  #: kept: INTx is being handled, or the client has not armed the MSI-X vector yet
     MASKED = "masked"  #: client or guest masked it; kept, delivered once on unmask
-    DISABLED = (
-        "disabled"  #: MSI, MSI-X: not enabled by the guest; INTx: COMMAND bit 10, or messages are; asleep
-    )
+    #: MSI, MSI-X: the guest has not enabled it; INTx: COMMAND bit 10, or messages are on; all: asleep.
+    DISABLED = "disabled"
     NOBODY = "nobody listens"  #: no client, or one that has not armed the interrupt
     RELEASED = "released"  #: the line is down
 

@@ -30,8 +30,8 @@ from .protocol import (
 from .registers import Block, Located, Register
 
 __all__ = [
-    "FLAGGED", "FLAGS", "KINDS", "ORIGINS", "RECORD", "Names", "Record", "Records", "data_size", "duration",
-    "kind_of_touch", "vector_name",
+    "FLAGGED", "FLAGS", "KINDS", "ORIGINS", "RECORD", "Names", "Record", "Records", "Touch", "data_size",
+    "duration", "kind_of_touch", "vector_name",
 ]  # fmt: skip
 
 Records = npt.NDArray[np.void]  #: a structured array of RECORD
@@ -238,13 +238,11 @@ class Record:
     value: int  #: what was read or written; of a refused DMA access: the errno
     old: int  #: the stored bytes before; write-only bits: as last written
     now: int  #: the stored bytes after the rules, before a write hook
-    latency: (
-        int  #: ns from request to answer, hooks included; "mmap": it changed so long before `time` at most
-    )
+    #: ns from request to answer, hooks included; "mmap": it changed so long before `time` at most
+    latency: int
     revision: int  #: of the last hook that ran; 0: none
-    flags: frozenset[
-        str
-    ]  #: "unmapped", "violation", "hook_ran", "hook_failed", "long", "refused", "signalled", "more"
+    #: "unmapped", "violation", "hook_ran", "hook_failed", "long", "refused", "signalled", "more", "asleep"
+    flags: frozenset[str]
     changes: tuple[str, ...]  #: fields that changed, as "ENABLE 0→1"
     text: str  #: what happened, in words
     elapsed: int = 0  #: ns since the first record of the log

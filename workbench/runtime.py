@@ -20,7 +20,7 @@ from typing import ClassVar
 
 from .errors import StateError
 
-__all__ = ["SocketDirectory", "SwitchInterval", "runtime_base", "take_path"]
+__all__ = ["SocketDirectory", "SwitchInterval", "remove_stale", "runtime_base", "take_path"]
 
 PATH_LIMIT = 107  # sun_path of unix(7), without its NUL
 UNLOCKED_SECONDS = 60  # a directory without a lock file is just being made, or was left behind
@@ -54,9 +54,8 @@ class SocketDirectory:
     def take(cls) -> Path:
         """Return the directory, made and locked if need be. StateError when its place is not private."""
         with cls._guard:
-            if (
-                cls._owner != os.getpid()
-            ):  # a forked child makes its own; the parent's lock is not its business
+            # A forked child makes its own; the parent's lock is not its business.
+            if cls._owner != os.getpid():
                 cls._path, cls._users, cls._owner = None, 0, os.getpid()
                 cls._name = f"{os.getpid()}-{os.urandom(4).hex()}"
             if cls._path is not None and not _is_file(cls._lock, cls._path / "lock"):

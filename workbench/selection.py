@@ -14,7 +14,9 @@ from .mistakes import shown
 from .records import Names, Record, Records, Touch
 from .registers import Block, Field, Register
 
-__all__ = ["codes_of", "fitting", "moment_of", "newest_seconds", "touching"]
+__all__ = [
+    "codes_of", "fitting", "flag_of", "moment_of", "newest_seconds", "seconds_of", "sequence_of", "touching",
+]  # fmt: skip
 
 
 def codes_of(wanted: object, table: Mapping[int, str], what: str) -> list[int]:

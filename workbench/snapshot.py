@@ -20,7 +20,7 @@ from .errors import SnapshotError
 from .layout import Layout
 from .wholefile import whole_file
 
-__all__ = ["PAGE", "PLANES", "Snapshot", "UserState"]
+__all__ = ["LARGEST", "PAGE", "PLANES", "Snapshot", "UserState"]
 
 PAGE = 4096
 PLANES = ("value", "latch", "spent")  #: the engine's planes that hold state
