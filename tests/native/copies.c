@@ -7,7 +7,7 @@
 
 #include <sched.h>
 
-enum { PAGE = 4096, SPANS = 64, SPAN = 64 * 1024, HALF = SPANS / 2 * SPAN, FAR = 0x100000 };
+enum { PAGE = 4096, SPANS = 64, SPAN = 64 * 1024, HALF = SPANS / 2 * SPAN, FAR = 0x100000, FILES = 300 };
 
 static wb_device *device;
 static struct stub stub;
@@ -53,6 +53,35 @@ static void test_a_file_that_is_longer_than_there_is_room(void)
     CHECK(!wb_dma_write(device, ((uint64_t)1 << 44) - 8, bytes, 8, WB_DEVICE));
     CHECK(!wb_dma_read(device, ((uint64_t)1 << 44) - 8, back, 8, WB_DEVICE) && !memcmp(bytes, back, 8));
     CHECK(!wb_dma_unmap(device, 0, 0, 1));
+}
+
+static uint64_t word_at(uint64_t iova)
+{
+    uint64_t word;
+
+    CHECK(!wb_dma_read(device, iova, (uint8_t *)&word, sizeof word, WB_DEVICE));
+    return word;
+}
+
+/* Files of their own and one that grows with each map, let go in another order; each keeps its bytes. */
+static void test_many_files(void)
+{
+    int grown = sealed_file(PAGE);
+    uint32_t left = FILES;
+
+    for (uint64_t i = 0; i < FILES; i++) {
+        int fd = i % 3 ? sealed_file(PAGE) : dup(grown);
+        wb_dma_range range = {.iova = i * PAGE, .size = PAGE, .offset = i % 3 ? 0 : i * PAGE, .flags = 3};
+
+        CHECK(i % 3 || !ftruncate(grown, (off_t)((i + 1) * PAGE)));
+        CHECK(pwrite(fd, &i, sizeof i, (off_t)range.offset) == sizeof i && !wb_dma_map(device, &range, fd));
+    }
+    CHECK(!wb_dma_distrust(device, PAGE) && wb_dma_waits(device, PAGE, 8) == 0);
+    for (uint64_t i = 7; left > FILES / 2; i = (i + 37) % FILES, left--)
+        CHECK(word_at(i * PAGE) == i && !wb_dma_unmap(device, i * PAGE, PAGE, 0));
+    CHECK(wb_dma_list(device, NULL, 0) == FILES / 2);
+    CHECK(!wb_dma_unmap(device, 0, 0, 1));
+    close(grown);
 }
 
 /* ---- unmapped meanwhile ---- */
@@ -175,6 +204,7 @@ int main(void)
     device = make_device(&stub);
     test_a_file_that_was_cut_short_before_it_was_sealed();
     test_a_file_that_is_longer_than_there_is_room();
+    test_many_files();
     test_unmapped_in_the_middle();
     test_stopped_in_the_middle();
     wb_device_free(device);

@@ -234,9 +234,8 @@ int wb_dma_distrust(wb_device *device, uint64_t iova)
     result = wb_range_get_locked(device, iova, 0, &range);
     if (!result && !range->file)
         result = -ENXIO;
-    for (struct wb_file *file = device->files; !result && file; file = file->next)
-        if (file->device == range->file->device && file->inode == range->file->inode)
-            file->private = 1;
+    if (!result)
+        wb_file_distrust_locked(device, range->file);
     wb_unlock(device);
     return result;
 }

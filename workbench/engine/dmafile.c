@@ -17,21 +17,14 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-/* Address space that is left to the files of a device: how long they are says the client. */
-static uint64_t room_locked(const wb_device *device)
-{
-    uint64_t room = UINT64_C(1) << 43;
-
-    for (const struct wb_file *file = device->files; file; file = file->next)
-        room -= file->mapped;
-    return room;
-}
+/* Bytes of addresses for all files of a device: how long they are says the client. */
+#define MOST_MAPPED (UINT64_C(1) << 43)
 
 /*
  * Maps the whole file if its size can only grow; without a mapping all works, but slower. It is measured once
  * the seal was seen: it may have been cut short of `end` after it was checked.
  */
-static void map_sealed_locked(const wb_device *device, struct wb_file *file, uint64_t end)
+static void map_sealed_locked(wb_device *device, struct wb_file *file, uint64_t end)
 {
     int seals = fcntl(file->fd, F_GET_SEALS);
     int rights = file->mode == O_RDWR ? PROT_READ | PROT_WRITE : PROT_READ;
@@ -43,13 +36,14 @@ static void map_sealed_locked(const wb_device *device, struct wb_file *file, uin
     if (seals < 0 || !(seals & F_SEAL_SHRINK) || fstat(file->fd, &status) || fstatfs(file->fd, &system))
         return;
     size = (uint64_t)status.st_size;
-    if (size < end || size > SIZE_MAX || size > room_locked(device))
+    if (size < end || size > SIZE_MAX || size > MOST_MAPPED - device->mapped)
         return;
     bytes = mmap(NULL, (size_t)size, rights, MAP_SHARED, file->fd, 0);
     if (bytes == MAP_FAILED)
         return;
     file->bytes = bytes;
     file->mapped = size;
+    device->mapped += size;
     file->huge = system.f_type == HUGETLBFS_MAGIC;
 }
 
@@ -76,12 +70,17 @@ int wb_file_is(const struct wb_file *file, const struct stat *status, int mode)
     return file->device == status->st_dev && file->inode == status->st_ino && file->mode == mode;
 }
 
+static struct wb_file **list_of(wb_device *device, ino_t inode)
+{
+    return &device->files[inode % WB_FILE_LISTS];
+}
+
 /* A file that grew since it was mapped is mapped again beside the old mapping, which copies may use. */
 static struct wb_file *known_locked(wb_device *device, const struct stat *status, int mode, uint64_t end)
 {
     struct wb_file *file;
 
-    for (file = device->files; file; file = file->next)
+    for (file = *list_of(device, status->st_ino); file; file = file->next)
         if (wb_file_is(file, status, mode) && (file->private || !file->bytes || end <= file->mapped))
             break;
     return file;
@@ -90,17 +89,20 @@ static struct wb_file *known_locked(wb_device *device, const struct stat *status
 int wb_file_use_locked(wb_device *device, const struct stat *status, int mode, int *fd, uint64_t end,
                        struct wb_file **used)
 {
-    struct wb_file *file = known_locked(device, status, mode, end);
+    struct wb_file *file = known_locked(device, status, mode, end), **list = list_of(device, status->st_ino);
 
     if (!file) {
         file = malloc(sizeof *file);
         if (!file)
             return -ENOMEM;
         *file = (struct wb_file){
-            .next = device->files, .device = status->st_dev, .inode = status->st_ino, .fd = *fd, .mode = mode,
+            .next = *list, .link = list, .device = status->st_dev, .inode = status->st_ino, .fd = *fd,
+            .mode = mode,
         };
         map_sealed_locked(device, file, end);
-        device->files = file;
+        if (*list)
+            (*list)->link = &file->next;
+        *list = file;
         *fd = -1;
     }
     file->users++;
@@ -111,20 +113,19 @@ int wb_file_use_locked(wb_device *device, const struct stat *status, int mode, i
 /* A private file is remembered until the client goes: it may be mapped again at any time. */
 void wb_file_drop_locked(wb_device *device, struct wb_file *file, struct wb_file **dead)
 {
-    struct wb_file **link = &device->files;
-
     if (!file || --file->users || file->private)
         return;
-    while (*link != file)
-        link = &(*link)->next;
-    *link = file->next;
+    *file->link = file->next;
+    if (file->next)
+        file->next->link = file->link;
+    device->mapped -= file->mapped;
     file->next = *dead;
     *dead = file;
 }
 
-void wb_file_forget_locked(wb_device *device, struct wb_file **dead)
+static void forget_list_locked(wb_device *device, struct wb_file *list, struct wb_file **dead)
 {
-    for (struct wb_file *file = device->files, *next; file; file = next) {
+    for (struct wb_file *file = list, *next; file; file = next) {
         next = file->next;
         if (file->private && !file->users) {
             file->private = 0;
@@ -132,6 +133,19 @@ void wb_file_forget_locked(wb_device *device, struct wb_file **dead)
             wb_file_drop_locked(device, file, dead);
         }
     }
+}
+
+void wb_file_forget_locked(wb_device *device, struct wb_file **dead)
+{
+    for (unsigned i = 0; i < WB_FILE_LISTS; i++)
+        forget_list_locked(device, device->files[i], dead);
+}
+
+void wb_file_distrust_locked(wb_device *device, const struct wb_file *of)
+{
+    for (struct wb_file *file = *list_of(device, of->inode); file; file = file->next)
+        if (file->device == of->device && file->inode == of->inode)
+            file->private = 1;
 }
 
 void wb_file_free(struct wb_file *dead)

@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 
 struct wb_file {                /* a file of the client's that ranges share */
-    struct wb_file *next;
+    struct wb_file *next, **link;   /* in its list; what leads to it */
     dev_t device;
     ino_t inode;
     int fd;
@@ -38,6 +38,8 @@ int wb_file_use_locked(wb_device *device, const struct stat *status, int mode, i
                        struct wb_file **used);
 /* A range needs the file no more. What nobody needs is moved to *dead: free it without the lock. */
 void wb_file_drop_locked(wb_device *device, struct wb_file *file, struct wb_file **dead);
+/* It is private, however it was opened. */
+void wb_file_distrust_locked(wb_device *device, const struct wb_file *of);
 /* private files of a client that is gone */
 void wb_file_forget_locked(wb_device *device, struct wb_file **dead);
 void wb_file_free(struct wb_file *dead);

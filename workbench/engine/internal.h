@@ -15,6 +15,7 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/types.h>
+#include <time.h>
 
 #if __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "PCI and vfio-user are little endian, and so must be the machine"
@@ -23,6 +24,7 @@
 enum {
     WB_PAGE = 4096,
     WB_NO_REGION = 255,
+    WB_FILE_LISTS = 1024,
     WB_HEADER = 16,                                         /* bytes in front of every message */
     WB_MAX_MESSAGE = WB_HEADER + 16 + WB_MAX_TRANSFER,      /* a REGION_WRITE of the largest size */
     WB_IN_SIZE = WB_MAX_MESSAGE + 65536                     /* room for what arrives behind it */
@@ -108,7 +110,8 @@ struct wb_device {
 
     struct wb_range **ranges;   /* dma.c: by IOVA */
     uint32_t range_count, range_room;
-    struct wb_file *files;
+    struct wb_file *files[WB_FILE_LISTS];   /* by inode: a client may have tens of thousands */
+    uint64_t mapped;            /* bytes of addresses that they take */
     uint64_t departures;        /* numbers the unmaps, so that each removes its own ranges only */
     pthread_cond_t left;        /* a copy has left its ranges */
     struct wb_dirty *dirty;     /* NULL: writes are not logged */
@@ -168,6 +171,9 @@ struct wb_request {
 
 /* commands.c: 0, or a positive errno for an Error reply. */
 int wb_request_run(wb_device *device, struct wb_request *request);
+
+/* clock.c: a time of wb_clock(), for who waits until then */
+struct timespec wb_clock_timespec(uint64_t ns);
 
 /* log.c */
 void wb_log_add_locked(wb_device *device, wb_record *record);
