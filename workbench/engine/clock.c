@@ -12,7 +12,10 @@
  */
 #include "internal.h"
 
-#include <time.h>
+struct timespec wb_clock_timespec(uint64_t ns)
+{
+    return (struct timespec){.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+}
 
 static uint64_t kernel_clock(void)
 {

@@ -18,7 +18,6 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { ROOM = 128, SWEEP = 32 };    /* reads that have ended and are not taken away: at most; every so many */

@@ -12,7 +12,6 @@
 #include "internal.h"
 
 #include <sys/eventfd.h>
-#include <time.h>
 
 static void tell_locked(wb_device *device)
 {
@@ -101,9 +100,7 @@ void wb_gate_abandon(wb_device *device, int on)
 int wb_gate_hold(wb_device *device, uint32_t timeout_ms)
 {
     uint64_t until = wb_clock() + timeout_ms * UINT64_C(1000000);
-    struct timespec deadline = {
-        .tv_sec = (time_t)(until / 1000000000u), .tv_nsec = (long)(until % 1000000000u),
-    };
+    struct timespec deadline = wb_clock_timespec(until);
     int result = 0;
 
     wb_lock(device);

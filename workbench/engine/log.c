@@ -8,8 +8,6 @@
  */
 #include "internal.h"
 
-#include <time.h>
-
 enum { PIECE = 1024 };          /* records copied while the lock is held */
 
 void wb_log_add_locked(wb_device *device, wb_record *record)
@@ -93,9 +91,7 @@ uint64_t wb_log_dropped(wb_device *device)
 int wb_log_wait(wb_device *device, uint64_t seen, uint32_t timeout_ms)
 {
     uint64_t until = wb_clock() + timeout_ms * UINT64_C(1000000);
-    struct timespec deadline = {
-        .tv_sec = (time_t)(until / 1000000000u), .tv_nsec = (long)(until % 1000000000u),
-    };
+    struct timespec deadline = wb_clock_timespec(until);
     int more;
 
     wb_lock(device);

@@ -182,16 +182,16 @@ static int overlap(uint64_t offset, uint64_t size, uint64_t start, uint64_t leng
 static void touch_table_locked(wb_device *device, uint64_t offset, uint64_t size, int by_rules)
 {
     uint64_t table = device->places.table;
-    uint32_t first = offset > table ? (uint32_t)((offset - table) / ENTRY) : 0;
+    uint64_t first = offset > table ? (offset - table) / ENTRY : 0;
 
-    for (uint32_t n = first; n < device->irqs[WB_MSIX].vectors; n++) {
-        uint64_t entry = table + (uint64_t)ENTRY * n;
+    for (uint64_t n = first; n < device->irqs[WB_MSIX].vectors; n++) {
+        uint64_t entry = table + ENTRY * n;
 
         if (entry >= offset + size)
             return;
         if (by_rules && overlap(offset, size, entry + ENTRY_CONTROL, 4))
             device->irqs[WB_MSIX].vector[n].told = 1;
-        wb_msi_settle_locked(device, WB_MSIX, n);
+        wb_msi_settle_locked(device, WB_MSIX, (uint32_t)n);
     }
 }
 

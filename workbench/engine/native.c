@@ -10,7 +10,6 @@
 #include "planes.h"
 
 #include <stdlib.h>
-#include <time.h>
 
 enum {
     MOST = 24,                  /* registers that 8 bytes can touch: two may share each */

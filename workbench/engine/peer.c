@@ -14,7 +14,6 @@
 
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <time.h>
 
 enum { DMA_READ = 11, DMA_WRITE = 12, READ_CHUNK = 32768, WRITE_CHUNK = 131072 };
 
@@ -129,9 +128,7 @@ static int send_message(wb_device *device, struct dma_message *message, const ui
 
 static int wait_locked(wb_device *device, const struct wb_ask *ask, uint64_t until)
 {
-    struct timespec deadline = {
-        .tv_sec = (time_t)(until / 1000000000u), .tv_nsec = (long)(until % 1000000000u),
-    };
+    struct timespec deadline = wb_clock_timespec(until);
 
     while (ask->state == WAITING
            && pthread_cond_timedwait(&device->answered, &device->lock, &deadline) != ETIMEDOUT)

@@ -238,7 +238,7 @@ void wb_watch_run(wb_watch *watch)
         uint64_t now = wb_clock();
 
         next = next + watch->period > now ? next + watch->period : now + watch->period;   /* late: skip */
-        until = (struct timespec){(time_t)(next / 1000000000u), (long)(next % 1000000000u)};
+        until = wb_clock_timespec(next);
         wb_lock(watch->device);
         while (!watch->stopped
                && pthread_cond_timedwait(&watch->wake, &watch->device->lock, &until) != ETIMEDOUT)
