@@ -150,9 +150,12 @@ def test_a_slot_that_the_class_never_had_is_given_to_it_by_unhook(notebook):
     assert dev.seen == "class"
 
 
-def test_an_instance_with_another_layout_does_not_throw_out_a_guest(notebook):
+@pytest.mark.parametrize("paused", [False, True])
+def test_an_instance_with_another_layout_does_not_throw_out_a_guest(notebook, paused):
     dev = notebook["dev"]
     with dev.connect():
+        if paused:
+            dev.server.pause()
         with pytest.warns(UserWarning, match="another layout"):
             exec(cell(size=8192) + "other = Lamp()", notebook)
         with pytest.raises(wb.StateError, match="another layout"):

@@ -39,7 +39,7 @@ def succeed(device: "Device", server: "Server") -> None:
     if not changes:
         _adopt(device, server)
         return
-    if server.state == "attached":
+    if server.client is not None:  # paused or not
         refuse_new_layout(device.name, changes)
     server.stop()
 
