@@ -57,7 +57,8 @@ class Snapshot:
         object.__setattr__(self, "interrupts", MappingProxyType(dict(self.interrupts)))
 
     def __hash__(self) -> int:
-        return hash((self.layout, self.user, *((key, *pages) for key, pages in self.pages.items())))
+        kept = frozenset((key, frozenset(pages)) for key, pages in self.pages.items())
+        return hash((self.layout, self.user, kept))
 
     def __reduce__(self) -> Any:
         return Snapshot.from_bytes, (self.to_bytes(),)
