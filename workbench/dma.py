@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .engine import check, ffi, lib
+from .engine import ffi, lib
 from .errors import DMA_REASONS, DmaError
 from .sharing import PRIVATE, Sharing, differs, in_time
 
@@ -223,7 +223,7 @@ class DmaMemory:
             if not region.shared or not region.readable or region.iova in private:
                 continue  # perhaps it has the file of one before
             if differs(region.iova, region.size, self.peek, ask):
-                check(lib.wb_dma_distrust(self._handle, region.iova), "private memory")
+                self._end(lib.wb_dma_distrust(self._handle, region.iova), "doubt", region.iova, region.size)
                 private = {region.iova for region in self.regions if region.private}
         return [region for region in self.regions if region.private]
 
