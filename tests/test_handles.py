@@ -170,8 +170,10 @@ def test_a_handle_is_copied_and_its_device_is_not(lamp):
 
 
 def test_a_wrong_name_says_what_there_is(lamp):
-    with pytest.raises(AttributeError, match="no register 'CTLR'"):
+    with pytest.raises(AttributeError, match=r"no register 'CTLR'; did you mean CTRL\?"):
         lamp.bar0.CTLR = 1
+    with pytest.raises(AttributeError, match="no register 'ZZZZ'; there are CTRL, "):
+        lamp.bar0.ZZZZ  # noqa: B018
     with pytest.raises(AttributeError, match="fields: ON, SPEED, LEVEL"):
         lamp.bar0.CTRL.OFF = 1
     with pytest.raises(AttributeError, match="no field 'OFF'"):

@@ -105,7 +105,18 @@ def test_a_hook_that_raises_leaves_the_stored_value_and_is_shown_once(pair, capl
     assert "bar0.WIDE.on_read" in caplog.text
     (failure,) = pair.hooks.failures
     assert (failure.name, failure.count) == ("bar0.WIDE.on_read", 3)
+    shown = "<HookFailure bar0.WIDE.on_read rev 1 raised RuntimeError('no such luck'), 3 times>"
+    assert repr(pair.hooks.failures) == repr(failure) == shown
+    pair.hooks.failures.clear()
+    assert repr(pair.hooks.failures) == "<no hook raised>"
     assert "hook raised" in str(pair.log[-1])
+
+
+def test_what_is_no_number_is_refused_as_an_answer_in_words(pair):
+    pair.bar0.A.on_read(lambda device: "x")
+    assert pair.bar0.A.read() == 0
+    with pytest.raises(wb.HookError, match=r"bar0.A.on_read returned 'x': return a whole number, or None"):
+        pair.hooks.failures.check()
 
 
 def test_failures_belong_to_a_revision_and_the_latest_is_last(pair, caplog):

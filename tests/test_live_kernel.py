@@ -128,6 +128,16 @@ def test_a_page_that_is_gone_is_sent_little(end: FrontEnd) -> None:
     assert len(late) <= 6
 
 
+def test_a_hook_and_its_failure_are_named_by_the_cell_that_defined_it(end: FrontEnd) -> None:
+    (defined,) = end.run("def light(dev, access): ...\n0")
+    (used,) = end.run("dev.bar0.CTRL.on_write(light)\n@dev.bar0.CTRL.on_read\ndef look(dev): ...\ndev.hooks")
+    first, then = (f"In[{one['content']['execution_count']}]" for one in (defined, used))
+    shown = used["content"]["data"]["text/plain"]
+    assert f"= light {first} rev 1" in shown
+    assert f"= look {then} rev 1" in shown
+    end.run("dev.bar0.CTRL.unhook('read'), dev.bar0.CTRL.unhook('write')")
+
+
 def test_closing_the_views_ends_the_thread(end: FrontEnd) -> None:
     comm = end.show("dev.irq.view()", "closing")
     end.look(comm, irq={})

@@ -44,8 +44,10 @@ class BlockHandle:
         block = vars(self).get("description")
         if block is None:
             raise AttributeError(name)
-        near = get_close_matches(name, block.registers, 3) or list(block.registers)[:8]
-        raise AttributeError(f"{block.name} has no register {name!r}; there are {', '.join(near)}")
+        near = get_close_matches(name, block.registers, 3)
+        there = f"there are {', '.join(list(block.registers)[:8])}"
+        hint = f"did you mean {' or '.join(near)}?" if near else there
+        raise AttributeError(f"{block.name} has no register {name!r}; {hint}")
 
     def __setattr__(self, name: str, value: Any) -> None:
         handle = self._handles.get(name)

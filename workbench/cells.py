@@ -32,18 +32,24 @@ def _shell() -> Any:
 def running_cell() -> str:
     """Return "In[5]" while that cell runs (or ran last), "" outside IPython."""
     shell = _shell()
-    return f"In[{shell.execution_count}]" if shell is not None else ""
+    # Not execution_count: newer IPythons count before a cell runs, older ones after it.
+    return f"In[{len(shell.history_manager.input_hist_raw) - 1}]" if shell is not None else ""
+
+
+def _cell_of(file: str) -> str:
+    """Return "In[5]" for the file name that IPython gave to that cell's code, "" for any other."""
+    shell = _shell()
+    named = shell.compile.format_code_name(file) if shell is not None else None
+    return str(named[1]) if named else ""
 
 
 def place_of(function: Callable[..., Any]) -> str:
-    """Return where a function was defined: "In[5]" when it is in the running cell, else "file.py:12"."""
+    """Return where a function was defined: "In[5]" when that is a cell, else "file.py:12"."""
     code = getattr(inspect.unwrap(function), "__code__", None)
     if code is None:
         return type(function).__name__
     name: str = code.co_filename
-    if "ipykernel_" in name or name.startswith("<ipython"):
-        return running_cell()
-    return f"{name.rpartition('/')[2]}:{code.co_firstlineno}"
+    return _cell_of(name) or f"{name.rpartition('/')[2]}:{code.co_firstlineno}"
 
 
 def source_of(function: Callable[..., Any]) -> str:
@@ -63,8 +69,8 @@ def place_of_text(text: str) -> Place:
     while frame.f_back is not None and _ours(frame.f_globals.get("__name__", "")):
         frame = frame.f_back
     file, body = frame.f_code.co_filename, frame.f_locals.get("__qualname__", "")
-    cell = "ipykernel_" in file or file.startswith("<ipython")
-    name = running_cell() if cell else file.rpartition("/")[2]
+    cell = _cell_of(file)
+    name = cell or file.rpartition("/")[2]
     lines = linecache.getlines(file)
     whole, here = "".join(lines), len("".join(lines[: frame.f_lineno - 1]))
     at = max(whole.find(text, here), whole.find(text)) if text else -1  # from the call on, or before it

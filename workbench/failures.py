@@ -18,7 +18,7 @@ class HookSkippedError(BaseException):
     """Raised inside a hook that runs, to answer the guest without it; ``except Exception`` lets it pass."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class HookFailure:
     """The last exception raised in one place of one revision of a hook, and how often."""
 
@@ -27,6 +27,10 @@ class HookFailure:
     error: BaseException
     text: str  #: the traceback
     count: int
+
+    def __repr__(self) -> str:
+        revision = f" rev {self.revision}" if self.revision else ""
+        return f"<HookFailure {self.name}{revision} raised {_shown(self.error)}, {_times(self.count)}>"
 
 
 def _place(error: BaseException) -> str:
@@ -57,6 +61,9 @@ class Failures:
 
     def __getitem__(self, index: int) -> HookFailure:
         return list(self)[index]
+
+    def __repr__(self) -> str:
+        return "\n".join(map(repr, self)) or "<no hook raised>"
 
     def add(self, name: str, error: BaseException, revision: int = 0, times: int = 1) -> None:
         """Count what a hook raised; log its traceback the first time this revision raises it there."""
@@ -93,8 +100,8 @@ class Failures:
         self.gather()
         if kept := list(self._kept.values()):
             failure = kept[-1]
-            times = f"{failure.count} time{'s' if failure.count > 1 else ''}"
-            raise HookError(f"{failure.name} raised {_shown(failure.error)} ({times})") from failure.error
+            said = f"{failure.name} raised {_shown(failure.error)} ({_times(failure.count)})"
+            raise HookError(said) from failure.error
 
 
 def _shown(error: BaseException) -> str:
@@ -102,6 +109,10 @@ def _shown(error: BaseException) -> str:
         return repr(error)
     except Exception:  # it is the user's own class
         return type(error).__name__
+
+
+def _times(count: int) -> str:
+    return f"{count} time{'s' if count > 1 else ''}"
 
 
 def _unharmed(name: str) -> str:

@@ -89,10 +89,10 @@ def defined_again(cls: "type[Device]") -> None:
             try:
                 become(device, cls)
                 for line in _overruled(device, before):
-                    warnings.warn(line, stacklevel=4)
+                    warnings.warn(line, stacklevel=3)
             except StateError as error:
                 device.notice = str(error)
-                warnings.warn(device.notice, stacklevel=4)
+                warnings.warn(device.notice, stacklevel=3)
 
 
 def _overruled(device: "Device", before: "type[Device]") -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from .engine import ffi, lib, words_of
 from .hook import Access, Hook, Touch
+from .mistakes import shown
 
 __all__ = ["ORIGINS", "ShortWay", "access_number", "fitting"]
 
@@ -23,7 +24,10 @@ def access_number(access: Any) -> int:
 
 def fitting(hook: Hook, result: Any) -> int:
     """Return a hook's result as a number that fits the register; TypeError, ValueError."""
-    value = operator.index(result)
+    try:
+        value = operator.index(result)
+    except TypeError:
+        raise TypeError(f"{hook.key} returned {shown(result)}: return a whole number, or None") from None
     if not 0 <= value < 1 << 8 * hook.register.size:
         raise ValueError(f"{hook.key} returned {value:#x}, which does not fit {hook.register.width} bits")
     return value
