@@ -47,7 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "compiler": {"cells", "errors"},
     "nopython": {"cells", "engine", "errors", "native"},
     "nativehook": {"engine", "errors", "hook", "native"},
-    "upcall": {"engine", "hook"},
+    "upcall": {"engine", "hook", "mistakes"},
     "running": {"lock", "engine", "errors", "failures", "hook", "nativehook", "skip", "stalls", "upcall"},
     "hooks": {
         "lock",

@@ -98,10 +98,10 @@ def test_whatever_a_hook_raises_the_guest_gets_the_stored_value_and_it_is_told_o
 @pytest.mark.parametrize(
     ("answer", "why"),
     [
-        ("text", "cannot be interpreted as an integer"),
-        (1.5, "cannot be interpreted as an integer"),
-        ([], "cannot be interpreted as an integer"),
-        (object(), "cannot be interpreted as an integer"),
+        ("text", "returned 'text': return a whole number, or None"),
+        (1.5, "returned 1.5: return a whole number"),
+        ([], "returned []: return a whole number"),
+        (object(), "returned <object obj"),
         (-1, "does not fit 32 bits"),
         (1 << 32, "does not fit 32 bits"),
         (1 << 70, "does not fit 32 bits"),
