@@ -106,6 +106,15 @@ def test_a_guest_that_would_wait_at_its_first_access_is_told_who_paused(card):
         assert guest.bar0.read32(0) == 1
 
 
+def test_a_server_that_was_stopped_cannot_pause_the_next_one(card):
+    server = card.serve()
+    server.stop()
+    with pytest.raises(wb.StateError, match=r"of Card does not run: serve\(\) before pause"):
+        server.pause()
+    with card.connect() as guest:
+        assert guest.bar0.read32(0) == 1
+
+
 def test_stepping_needs_a_pause(card):
     card.serve()
     with pytest.raises(wb.StateError, match=r"pause\(\) it before step"):

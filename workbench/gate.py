@@ -17,6 +17,8 @@ class Gated:
 
     device: Any
     paused: bool
+    running: Any
+    ending: Any
     state: Any
     _lock: Any
     _changed: threading.Condition
@@ -25,6 +27,7 @@ class Gated:
         """Let the guest wait at its next register access. Its vCPU stands still meanwhile.
 
         QEMU gives up on a device after 5 s (``x-msg-timeout``); machines of ``wb.VM`` wait for a day.
+        Raises StateError when the server does not run: the gate is the device's, and the next server's.
         """
         self._gate(True)
 
@@ -47,6 +50,8 @@ class Gated:
 
     def _gate(self, closed: bool) -> None:
         with self._lock:
+            if closed and (not self.running or self.ending):
+                raise StateError(f"the server of {self.device.name} does not run: serve() before pause()")
             lib.wb_gate_pause(self.device._core.handle, int(closed))
             self.paused = closed
             self._changed.notify_all()
