@@ -113,6 +113,18 @@ def test_a_class_is_not_handed_to_a_device_that_was_replaced(notebook):
     assert [hasattr(device, "seen") for device in kept] == [False] * 4 + [True]
 
 
+def test_an_earlier_hook_is_set_again_where_its_register_is_now(notebook):
+    dev = notebook["dev"]
+    dev.bar0.CTRL.on_write(lambda device: setattr(device, "seen", "cell"))
+    exec(cell().replace("Register(0,", "Register(8,"), notebook)
+    dev.hooks.revert("bar0.CTRL.on_write", 2)
+    dev.bar0.CTRL.write(4)
+    assert dev.seen == "cell"
+    exec(cell().replace("CTRL", "OTHER"), notebook)
+    with pytest.raises(wb.StateError, match=r"CTRL\.on_write cannot be set again: bar0 has no such register"):
+        dev.hooks.revert("bar0.CTRL.on_write", 2)
+
+
 def test_hooks_that_cells_set_stay_over_a_class_and_go_with_the_instance(notebook):
     dev = notebook["dev"]
     dev.serve()

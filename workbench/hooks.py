@@ -108,18 +108,20 @@ class Hooks(Running):
         Raises DescriptionError when the function cannot be called with (device) or (device, access), or
         when the register lies in a page that the guest maps.
         """
-        block = self._blocks[region]
-        if block.mapped_area(register.element_offset(index)):
-            why = unhookable(register.element_offset(index))
-            raise DescriptionError(f"{block.name}.{register.element_name(index)}", [why])
-        hook = _hook(block.name, region, register, index, slot, function)
+        hook = _hook(self._blocks[region].name, region, register, index, slot, function)
         hook.described = described
         return self._install(hook)
 
     def set_again(self, was: Hook, enabled: bool = True) -> Hook:
-        """Put the function of an earlier hook back into its slot; return the Hook with its new revision."""
-        name = self._blocks[was.region].name
-        hook = _hook(name, was.region, was.register, was.index, was.slot, was.function)
+        """Put the function of an earlier hook back into its slot; return the Hook with its new revision.
+
+        Raises StateError when a newer class has no register of that name.
+        """
+        block = self._blocks[was.region]
+        register = block.registers.get(was.register.name)  # as it is described now, perhaps elsewhere
+        if register is None or was.index >= register.count:
+            raise StateError(f"{was.key} cannot be set again: {block.name} has no such register any more")
+        hook = _hook(block.name, was.region, register, was.index, was.slot, was.function)
         hook.described, hook.enabled = was.described, enabled
         if isinstance(hook, NativeHook):
             hook.resume(was)
@@ -127,6 +129,8 @@ class Hooks(Running):
         return self._install(hook)
 
     def _install(self, hook: Hook) -> Hook:
+        if self._blocks[hook.region].mapped_area(hook.offset):
+            raise DescriptionError(hook.name, [unhookable(hook.offset)])
         key = (hook.region, hook.register.element_name(hook.index), hook.slot)
         with self._swapping:
             history = self._history.setdefault(key, [])
