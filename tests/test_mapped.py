@@ -355,6 +355,8 @@ def test_a_closed_device_keeps_its_bytes_but_gives_no_new_arrays():
     assert device.bar0.peek(0, 16)[3] == 9
     with pytest.raises(wb.StateError, match="the device is closed"):
         _ = device.bar0.memory
+    with pytest.raises(wb.StateError, match="the device is closed"):
+        device.bar0.watch()
 
 
 def test_a_bar_smaller_than_a_page_can_be_mapped():

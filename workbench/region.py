@@ -81,6 +81,7 @@ class Region:
         size = start + room - offset if size is None else size
         if not 1 <= size <= start + room - offset:
             raise ValueError(f"{self.where(offset, size)}: the mapped pages end at {start + room:#x}")
+        self._file()
         watch, core = Watch(self, offset, size, period), self.hooks.owner()
         if core is not None:
             core.watches[:] = [*(one for one in core.watches if one.running), watch]
@@ -104,11 +105,15 @@ class Region:
 
     def _shared(self) -> mmap.mmap:
         if self._memory is None or self._memory[0] is not self.handle:
-            fd = lib.wb_region_fd(self.handle, self.index)
-            if fd < 0:
-                raise StateError(f"{self.block.name}: the device is closed; arrays made before stay good")
-            self._memory = self.handle, mmap.mmap(fd, 0)
+            self._memory = self.handle, mmap.mmap(self._file(), 0)
         return self._memory[1]
+
+    def _file(self) -> int:
+        """Return the file of the mapped pages, which stays the engine's. StateError when it is closed."""
+        fd: int = lib.wb_region_fd(self.handle, self.index)
+        if fd < 0:
+            raise StateError(f"{self.block.name}: the device is closed; arrays made before stay good")
+        return fd
 
     def forget_memory(self) -> None:
         """Let the mapping go when its last array does."""
