@@ -103,7 +103,7 @@ def test_a_vector_of_its_own_is_triggered_and_repeated() -> None:
 
 def test_the_server_is_paused_stepped_and_restarted(device: wb.Device, page: Page) -> None:
     assert "not served" in refused(page.do("pause"))
-    server = device.serve()
+    server = device.serve(trace=True, poll_us=3)
     ok(page.do("pause"))
     assert server.state == "paused"
     ok(page.do("step"))
@@ -112,6 +112,9 @@ def test_the_server_is_paused_stepped_and_restarted(device: wb.Device, page: Pag
     ok(page.do("restart"))
     assert device.server.running
     assert device.server is not server
+    assert device.server.manner == server.manner
+    with device.connect():
+        assert device.server.trace
     ok(page.do("stop"))
     assert not device.server.running
     ok(page.do("reset"))

@@ -97,10 +97,9 @@ class DeviceDoors:
         return guest
 
     def _served(self) -> "Server":
-        # A stopped server is started again where it was asked to be; its private directory is gone.
         if self.server is None or self.server.running:
             return self.serve()
-        return self.serve(self.server.wanted, **self.server.manner)
+        return self.serve(**self.server.manner)
 
     def qemu_args(
         self, memory: str | None = "256M", patience: float | None = None, *, preload: bool = False

@@ -119,9 +119,10 @@ class Server(Gated):
 
     @property
     def manner(self) -> dict[str, Any]:
-        """What ``dev.serve()`` is to be told to serve again as now, on the same kind of thread."""
+        """What ``dev.serve()`` is to be told to serve again as now, at a place that was asked for."""
         thread = {"poll_us": self.poll_us} if self.poller is None else {"poller": self.poller}
-        return thread | ({"users": self.users} if self.users else {})
+        told = {"trace": self._tracing, "switch_interval": self._interval, "users": self.users}
+        return {"path": self.wanted, **thread, **told}
 
     @property
     def path(self) -> str:

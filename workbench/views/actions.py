@@ -158,10 +158,10 @@ class Actions:
         _server(device).stop()
 
     def _restart(self, device: Device, arguments: Arguments) -> None:
-        wanted = device.server.wanted if device.server is not None else None
-        if device.server is not None:
-            device.server.stop()
-        device.serve(wanted)
+        server = device.server
+        if server is not None:
+            server.stop()
+        device.serve(**server.manner if server is not None else {})
 
     def _reset(self, device: Device, arguments: Arguments) -> None:
         device.reset()
