@@ -31,3 +31,16 @@ def test_a_view_that_is_taken_away_asks_for_nothing_more(opened: Shower) -> None
         assert page.evaluate("played.sent.at(-1).visible") is False
         page.evaluate("played.visible = true; played.flush([])")
         assert page.locator(".wb-live").count() == 0
+
+
+def test_a_view_that_is_taken_away_acknowledges_nothing_more(opened: Shower) -> None:
+    page = opened("irq")
+    page.evaluate("""async () => {
+        const frame = new Promise((asked) => { window.requestAnimationFrame = asked; });
+        played.frame({}, []);
+        const draw = await frame; // it is about to acknowledge
+        unrender();
+        draw();
+        await new Promise((done) => setTimeout(done, 10));
+    }""")
+    assert page.evaluate("played.sent.at(-1)") == {"type": "want", "visible": False, "feeds": {}}

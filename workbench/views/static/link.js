@@ -144,6 +144,7 @@ class Link {
     this.acking ||= setTimeout(() => {
       const send = () => {
         this.acking = 0;
+        if (!this.peers.has(this)) return; // closed while it waited for the next frame
         this.#send({ type: "ack", seq: this.drawn });
       };
       if (document.visibilityState === "hidden") send();
