@@ -204,7 +204,13 @@ def test_hovering_tells_the_record(opened: Shower) -> None:
             timeline.canvas.middle(timeline.marks.lane[n], 1)];
     }""")
     page.mouse.move(box["x"] + x, box["y"] + y + 1)
-    expect(page.locator(".wb-timeline-tip")).to_contain_text(re.compile(r"bar0\.\w+: ■ write 0x"))
+    tip = page.locator(".wb-timeline-tip")
+    expect(tip).to_contain_text(re.compile(r"bar0\.\w+: ■ write 0x"))
+    page.evaluate("played.flush([])")
+    settled(page)
+    expect(tip).to_be_visible()  # what is there still, is told still
+    page.evaluate("played.records = []; played.flush([])")
+    expect(tip).to_be_hidden()
 
 
 def test_the_canvas_is_as_sharp_as_the_screen(browser: Browser) -> None:

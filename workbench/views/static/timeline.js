@@ -45,7 +45,8 @@ const timelineView = (() => {
       this.thinned = json.thinned;
       this.bounds = { from: json.first, to: Math.max(json.last, json.first + 1) };
       if (this.follow) this.#followTo(this.state.from === null ? json.to : json.last);
-      this.hover = -1;
+      const { pointer, drag } = this.input;
+      this.hover = pointer && !drag ? this.#hoverable(pointer.x, pointer.y) : -1; // other marks lie under it now
       this.draw();
     }
 
@@ -129,10 +130,14 @@ const timelineView = (() => {
     }
 
     hoverAt(x, y) {
-      const found = x < this.canvas.plot.left - 6 ? -1 : this.#markAt(x, y);
+      const found = this.#hoverable(x, y);
       if (found === this.hover) return;
       this.hover = found;
       this.drawTop();
+    }
+
+    #hoverable(x, y) {
+      return x < this.canvas.plot.left - 6 ? -1 : this.#markAt(x, y);
     }
 
     #markAt(x, y) {
