@@ -13,6 +13,8 @@ const HEADER_STALL_S = 2; // a hook that runs longer gets a banner
 
 /** The end of a traceback: what was raised. */
 const headerLast = (text) => (text ?? "").trim().split("\n").pop();
+/** What the guest has of an access whose hook raised; "" where none waited: timers, resets, the views themselves. */
+const headerAnswer = (name) => (name.endsWith(".on_write") ? " The write is stored." : name.endsWith(".on_read") ? " The guest got the stored value." : "");
 /** Which of a hook's errors it is: another revision's, or another exception, is not put away with it. */
 const headerFault = ({ name, revision, text }) => [name, revision ?? 0, headerLast(text)].join("\n");
 
@@ -222,7 +224,7 @@ class HeaderPart {
     banner.wbShow = (what) => {
       const { name, revision, count, text } = what.fault;
       banner.wbFault = what.fault;
-      setText(head, `${name}${revision ? ` rev ${revision}` : ""} raised ${headerLast(text)}${count > 1 ? `, ${countText(count)} times` : ""}. ${name.endsWith(".on_write") ? "The write is stored." : "The guest got the stored value."}`);
+      setText(head, `${name}${revision ? ` rev ${revision}` : ""} raised ${headerLast(text)}${count > 1 ? `, ${countText(count)} times` : ""}.${headerAnswer(name)}`);
       setText(trace, text);
     };
     return banner;
