@@ -3,6 +3,8 @@
 from playwright.sync_api import expect
 from views_kit import Shower, actions, irq_row
 
+from workbench.views.repeat import FASTEST
+
 
 def test_lines_are_told_in_words_and_fired_by_hand(opened: Shower) -> None:
     page = opened("irq")
@@ -33,7 +35,11 @@ def test_an_interrupt_repeats_at_a_rate(opened: Shower) -> None:
     rate.fill("many")
     expect(rate).to_have_attribute("aria-invalid", "true")
     row.get_by_role("button", name="Repeat").click()
-    expect(page.locator(".wb-notice")).to_contain_text("0.1 to 10,000")
+    expect(page.locator(".wb-notice")).to_contain_text("0.1 to 1,000")
+    rate.fill(f"{FASTEST + 1}")
+    expect(rate).to_have_attribute("aria-invalid", "true")
+    rate.fill(f"{FASTEST:g}")
+    expect(rate).not_to_have_attribute("aria-invalid", "true")
     rate.fill("250")
     rate.press("Enter")
     row.get_by_role("button", name="Stop repeating").click()

@@ -9,6 +9,7 @@ const irqView = (() => {
   const MOST_ROWS = 12; // shown without scrolling
   const INTX = 0;
   const HERTZ = 10;
+  const FASTEST = 1000; // as in repeat.py
   const WINDOW = 16; // lines asked for at once, and before and behind those on screen
   const MOST_LINES = 128; // of one answer
   const NONE = { armed: false, enabled: false, masked: false, asserted: false, pending: false, count: 0, last: 0 };
@@ -29,10 +30,10 @@ const irqView = (() => {
     return { name: line.name, states, count: countText(line.count), last, intx: line.index === INTX, asserted: line.asserted, hertz };
   }
 
-  /** Accept 0.1 to 10,000 interrupts a second; null for anything else. @param {string} text */
+  /** Accept 0.1 to 1,000 interrupts a second, as many as the kernel makes; null for anything else. @param {string} text */
   function parseHertz(text) {
     const hertz = Number(text);
-    return text.trim() !== "" && hertz >= 0.1 && hertz <= 10000 ? hertz : null;
+    return text.trim() !== "" && hertz >= 0.1 && hertz <= FASTEST ? hertz : null;
   }
 
   /** The lines of a layout's kinds, as far as it tells: [index, vector, name] of row `row`, or null. */
@@ -186,7 +187,7 @@ const irqView = (() => {
 
     #start(el, which) {
       const hertz = parseHertz(el.closest("[data-index]").querySelector('[data-act="hertz"]').value);
-      if (hertz === null) this.link.say("a rate is 0.1 to 10,000 interrupts a second", "error");
+      if (hertz === null) this.link.say(`a rate is 0.1 to ${countText(FASTEST)} interrupts a second`, "error");
       else this.link.attempt("repeat", { ...which, hertz });
     }
   }
