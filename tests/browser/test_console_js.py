@@ -154,6 +154,7 @@ def test_the_machine_has_buttons_and_the_hard_ones_ask_twice(opened: Shower) -> 
     reset.click()
     expect(reset).to_have_text("Reset: sure?")
     reset.click()
+    assert reset.inner_text() == "Reset"  # a third press asks again
     page.wait_for_function("played.sent.filter((m) => m.action === 'vm').length === 2")
     assert [one["verb"] for one in actions(page, "vm")] == ["unplug", "reset"]
     page.evaluate("played.console.alive = false; played.console.vm = 'not running'; played.flush([])")

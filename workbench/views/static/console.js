@@ -108,12 +108,13 @@ const consoleView = (() => {
       const buttons = VERBS.map(([verb, shown, label]) => this.#verb(verb, shown, label));
       this.status = h("span", { class: "wb-console-status", role: "status" }, "○ no virtual machine");
       const copy = copyButton("Copy the whole console", () => this.terminal.lines.map((line) => line.chars.join("")).join("\n"));
-      return h("div", { class: "wb-bar", role: "group", "aria-label": "Virtual machine" }, this.status, buttons, copy);
+      return h("div", { class: "wb-bar", role: "group", "aria-label": "Virtual machine" }, this.status, h("span", { class: "wb-buttons" }, buttons, copy));
     }
 
     #verb(verb, shown, label) {
       const ask = () => {
         if (TOLD.includes(verb) && !button.dataset.sure) return this.#sure(button, shown, label);
+        button.wbRest?.();
         this.link.attempt("vm", { verb });
       };
       const button = iconButton(label, ask, { shown, class: TOLD.includes(verb) ? "wb-risky" : "" });
@@ -127,11 +128,13 @@ const consoleView = (() => {
       button.dataset.sure = "1";
       setText(button, `${shown}: sure?`);
       setAttr(button, "aria-label", `${shown}: sure? Press again to confirm`);
-      setTimeout(() => {
+      button.wbRest = () => {
+        clearTimeout(late);
         delete button.dataset.sure;
         setText(button, shown);
         setAttr(button, "aria-label", label);
-      }, 3000);
+      };
+      const late = setTimeout(button.wbRest, 3000);
     }
 
     #makeScreen() {
