@@ -4,7 +4,7 @@
  * A row's error and its diff unfold below it. The diff keeps + and - as text; colour only repeats them.
  */
 const hooksView = (() => {
-  const TITLES = ["target", "function", "cell", "revision", "calls", "median", "max", "last error", "actions"];
+  const TITLES = ["target", "function", "cell", "revision", "calls", "median", "max", "actions", "last error"];
 
   /** A unified diff as [[class, line], ...]. @param {string} text */
   function diffLines(text) {
@@ -25,8 +25,8 @@ const hooksView = (() => {
       this.diffButton = h("button", { type: "button", class: "wb-btn", "aria-expanded": "false", onclick: () => this.#diff() }, "Diff");
       this.errorButton = h("button", { type: "button", class: "wb-link", "aria-expanded": "false", onclick: () => this.#error() });
       this.cells[3].append(this.revision);
-      this.cells[7].append(this.errorButton, h("span"));
-      this.cells[8].append(this.toggle, this.diffButton);
+      this.cells[7].append(this.toggle, this.diffButton);
+      this.cells[8].append(this.errorButton, h("span"));
       this.detail = h("td", { colspan: TITLES.length });
       this.main = h("tr", null, this.cells);
       this.below = h("tr", { class: "wb-hook-detail", hidden: true }, this.detail);
@@ -58,7 +58,7 @@ const hooksView = (() => {
       setAttr(this.diffButton, "aria-label", `Compare revisions of ${row.key}`);
       setText(this.errorButton, row.error ? `! ${row.error}` : "");
       this.errorButton.hidden = !row.error;
-      setText(this.cells[7].lastChild, row.error ? "" : "none");
+      setText(this.cells[8].lastChild, row.error ? "" : "none");
       if (this.open === "error") this.#show(row.error ? "error" : "", this.#trace());
     }
 
