@@ -67,6 +67,7 @@ const logView = (() => {
       this.opened = new Set();
       this.pressed = new Set();
       this.held = ""; // "": live; "button" or "scroll": what holds it
+      this.felt = false; // whether nothing was drawn since
       this.touched = -Infinity; // a page that is younger than TOUCH_MS was not touched either
       this.missed = null; // the newest frame that came while the log was held
       this.matching = 0;
@@ -146,7 +147,7 @@ const logView = (() => {
       });
       scroller.el.classList.add("wb-log");
       for (const type of ["wheel", "pointerdown", "keydown", "touchmove"]) {
-        scroller.el.addEventListener(type, () => (this.touched = performance.now()), { passive: true, capture: true });
+        scroller.el.addEventListener(type, () => (this.felt = true), { passive: true, capture: true });
       }
       scroller.el.addEventListener("dblclick", (event) => {
         const row = event.target.closest("[data-index]");
@@ -262,6 +263,8 @@ const logView = (() => {
     #moved(first) {
       // At the top the wheel waits for older rows instead of scrolling the page away.
       this.scroller.el.classList.toggle("wb-more", !this.exhausted && this.rows.length >= PAGE);
+      if (this.felt) this.touched = performance.now(); // counted from the first drawing after it, however late that is
+      this.felt = false;
       const byHand = performance.now() - this.touched < TOUCH_MS;
       const atEnd = this.scroller.atEnd();
       if (!this.held && !atEnd && byHand) this.#hold("scroll");

@@ -43,7 +43,7 @@ class RegistersPart {
     this.state = { block: options.block ?? null };
     this.radix = recall("radix", 16);
     this.filter = "";
-    this.unfolded = new Set(); // "bar0:5": registers whose fields have rows
+    this.unfolded = new Set(); // numbers of the registers whose fields have rows
     this.folded = null; // names of folded blocks
     this.opened = new Set(recall("arrays", [])); // "Blinker bar0.RING": arrays that were unfolded
     this.live = oncePerFrame(() => this.#live()); // in step with scrolling: one layout a frame, not two
@@ -144,7 +144,7 @@ class RegistersPart {
     setText(this.found, words.length ? `${countText(shown)} of ${countText(total)}` : `${countText(total)} registers`);
     this.rows.setCount(this.items.length);
     const height = Math.min(REGISTERS_HEIGHT, (this.items.length + 1) * REGISTERS_ROW + 12);
-    if (!this.rows.el.style.height || !this.sized) this.rows.el.style.height = `${height}px`;
+    if (this.height !== height) this.rows.el.style.height = `${(this.height = height)}px`; // else a person's own would be undone
   }
 
   /** A register, or the row of its whole array in place of the first element; null: all are shown one by one. */
