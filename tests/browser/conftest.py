@@ -7,11 +7,12 @@ from typing import Any
 
 import chromium
 import pytest
-from lab import Lab, Notebook
-from playwright.sync_api import Browser, Page, sync_playwright
+from lab import PATIENCE, Lab, Notebook
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 from views_kit import Shower, show
 
 Opener = Callable[..., Notebook]
+expect.set_options(timeout=PATIENCE * 1000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

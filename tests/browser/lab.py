@@ -6,13 +6,15 @@ cell is done, and through mouse and keyboard where a person's way is what is tes
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from workbench.vm.launcher import spawn
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 OUT = ROOT / "out" / "browser"
+#: Seconds for what takes one where nothing runs beside it; who is to be quick says how quick.
+PATIENCE = 20.0
 VIEWPORT = {"width": 1280, "height": 900}
 SETTINGS = {
     "notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -39,6 +43,7 @@ window.wb = {
   kernel() { return this.panel()?.sessionContext.session?.kernel },
   cell(n) { return this.panel().content.widgets[n] },
   outputs(n) { return this.cell(n).model.outputs.toJSON() },
+  image(n) { return this.cell(n).node.querySelector('.jp-OutputArea img') },
   async open(path) {                                    // returns nothing: what it opens is large
     Object.assign(this, { sent: [], streams: [], states: [] });
     await window.jupyterapp.commands.execute('docmanager:open', { path });
@@ -150,7 +155,7 @@ class Lab:
                 raise RuntimeError(f"JupyterLab did not start:\n{self.log.read_text()}")
             return None
 
-        return until(url, 40, "JupyterLab to answer")
+        return until(url, "JupyterLab to answer", 60)
 
     def stop(self) -> None:
         """Shut the server down, and its kernels with it; kill it when it does not go."""
@@ -213,6 +218,16 @@ class Notebook:
         for event, listener in self._listeners.items():
             page.on(event, listener)  # type: ignore[call-overload]
         return page
+
+    @contextmanager
+    def another_page(self) -> Iterator[Page]:
+        """Another tab, which is gone again afterwards: a test after this one has the notebook to itself."""
+        page = self.new_page()
+        try:
+            yield page
+        finally:
+            self.pages.remove(page)
+            page.close()
 
     def _seen(self, url: str) -> None:
         if url.startswith(("http", "ws")) and "//127.0.0.1:" not in url and "//localhost:" not in url:
@@ -305,7 +320,7 @@ class Notebook:
 
     # -- the page --
 
-    def wait(self, condition: str, timeout: float = 20) -> Any:
+    def wait(self, condition: str, timeout: float = PATIENCE) -> Any:
         """Wait until a JavaScript condition holds; return its value."""
         return self.page.wait_for_function(condition, timeout=timeout * 1000).json_value()
 
@@ -355,10 +370,11 @@ class Notebook:
 
 
 def free_port() -> int:
-    """Return a port that nobody else is given: two servers that look for one at once may find the same."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-    return port
+    """Return a port below those that Linux gives out itself: nobody is given it before a server is there."""
+    while True:
+        port = 20_000 + secrets.randbelow(10_000)
+        with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def alive(pid: int) -> bool:
@@ -369,7 +385,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
     """Return the first true value of ``condition()``. Raises TimeoutError that says ``what`` did not come."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):

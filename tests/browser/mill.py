@@ -53,7 +53,7 @@ class Hammer:
 def hammering(path: str, directory: Path) -> Iterator[Hammer]:
     hammer = Hammer(path, directory / "hammer.txt")
     try:
-        until(lambda: hammer.out.stat().st_size, 30, "the guest's first accesses")
+        until(lambda: hammer.out.stat().st_size, "the guest's first accesses", 30)
         yield hammer
     finally:
         if not hammer.process.stdin.closed:

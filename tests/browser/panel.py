@@ -3,7 +3,7 @@
 import re
 from typing import Any
 
-from lab import Notebook
+from lab import PATIENCE, Notebook
 from playwright.sync_api import Locator, Page, expect
 
 READY = "document.querySelector('.wb-live .wb-val')?.textContent.startsWith('0x')"
@@ -18,7 +18,7 @@ class Panel:
 
     def wait(self) -> "Panel":
         """Wait until the values are there."""
-        self.page.wait_for_function(READY, timeout=15_000)
+        self.page.wait_for_function(READY, timeout=PATIENCE * 1000)
         return self
 
     def button(self, name: str | re.Pattern[str], exact: bool = False) -> Locator:
@@ -39,7 +39,7 @@ class Panel:
         """Return the value shown for a register."""
         return int(self.row(name).locator(".wb-val").inner_text(), 0)
 
-    def expect_value(self, name: str, value: int, seconds: float = 3) -> None:
+    def expect_value(self, name: str, value: int, seconds: float = PATIENCE) -> None:
         """Wait until a register shows ``value``."""
         cell = self.row(name).locator(".wb-val")
         expect(cell).to_have_text(re.compile(f"^0x0*{value:x}$"), timeout=seconds * 1000)

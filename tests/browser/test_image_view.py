@@ -35,7 +35,7 @@ def book(notebook):
 
 
 def expect_pixel(book, left: int, top: int, colour: list[int]) -> None:
-    until(lambda: book.page.evaluate(AT, {"left": left, "top": top}) == [*colour, 255], 5, f"{colour} there")
+    until(lambda: book.page.evaluate(AT, {"left": left, "top": top}) == [*colour, 255], f"{colour} there")
 
 
 def test_a_picture_follows_the_guest(book):
@@ -53,14 +53,14 @@ def test_a_picture_follows_the_guest(book):
 
 def test_nobody_is_asked_for_a_picture_that_is_not_in_sight(book):
     book.run(1)
-    until(lambda: looks(book) > 0, 5, "a look")
+    until(lambda: looks(book) > 0, "a look")
     set_hidden(book, True)
     try:
-        until(lambda: looks(book) == looks(book, after=0.4), 5, "an end of the looks")
+        until(lambda: looks(book) == looks(book, after=0.4), "an end of the looks")
     finally:
         set_hidden(book, False)
     count = looks(book)
-    until(lambda: looks(book) > count, 5, "another look")
+    until(lambda: looks(book) > count, "another look")
 
 
 def looks(book, after: float = 0) -> int:
@@ -68,12 +68,16 @@ def looks(book, after: float = 0) -> int:
 
 
 def set_hidden(book, hidden: bool) -> None:
-    """Say that the page is hidden, as a browser does when another tab covers it."""
-    state = "'hidden'" if hidden else "'visible'"
-    book.page.evaluate(f"""() => {{
-        Object.defineProperty(document, "visibilityState", {{ get: () => {state}, configurable: true }});
-        document.dispatchEvent(new Event("visibilitychange"));
-    }}""")
+    """Say that the page is hidden, as a browser does when another tab covers it; or no longer."""
+    book.page.evaluate(
+        """(hidden) => {
+            const told = { get: () => "hidden", configurable: true };
+            if (hidden) Object.defineProperty(document, "visibilityState", told);
+            else delete document.visibilityState;
+            document.dispatchEvent(new Event("visibilitychange"));
+        }""",
+        hidden,
+    )
 
 
 def test_the_panel_has_the_screen_in_a_tab(book):

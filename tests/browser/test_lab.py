@@ -28,7 +28,7 @@ def sockets(lab: Lab, pid: int) -> list[str]:
 
 
 def check_nothing_is_left(lab: Lab, pid: int, path: str) -> None:
-    until(lambda: not alive(pid), 10, "the old kernel to end")
+    until(lambda: not alive(pid), "the old kernel to end")
     assert command_lines(path) == []
 
 
@@ -64,7 +64,6 @@ def test_the_first_notebooks_virtual_machine_runs_in_the_browser(lab):
     try:
         sources = [cell["source"] for cell in json.loads((ROOT / "notebooks" / name).read_text())["cells"]]
         linux = next(n for n, source in enumerate(sources) if "wb.VM(" in "".join(source))
-        book.page.set_default_timeout(200_000)
         book.run_all()
         said = book.output_text(linux)
         assert "494f:0dc8" in said
@@ -97,10 +96,8 @@ def test_the_first_notebook_looks_right_in_the_browser(lab):
         assert len(pictures) == 2
         for n in pictures:
             book.show(n)
-            image = book.page.locator(".jp-OutputArea img").first
-            image.wait_for()
-            width = image.evaluate("img => img.naturalWidth && img.getBoundingClientRect().width")
-            assert width > 400
+            book.wait(f"wb.image({n})?.naturalWidth")  # a box it has before it is decoded
+            assert book.page.evaluate("n => wb.image(n).getBoundingClientRect().width", n) > 400
             book.picture(f"notebook-01-cell-{n}")
         assert book.foreign == []
         assert (OUT / f"notebook-01-cell-{pictures[0]}.png").stat().st_size > 20_000
