@@ -44,6 +44,14 @@ def test_bytes_are_read_by_region_and_offset(snapshot):
     assert snapshot.read("bar2", 4094, 8) == b"\0\0\1\2\3\4\0\0"
     assert snapshot.read("bar0", 8, 4, "latch") == (0xABCD).to_bytes(4, "little")
     assert snapshot.read("bar2", (1 << 20) - 4, 4) == bytes(4)
+    for region, offset, size in (
+        ("bar2", -1, 4),
+        ("bar2", (1 << 20) - 4, 5),
+        ("bar2", 4, -4),
+        ("bar9", 0, 0),
+    ):
+        with pytest.raises(ValueError, match=f"no {size} bytes at {offset:#x} of {region}"):
+            snapshot.read(region, offset, size)
 
 
 def test_it_cannot_be_changed(snapshot):

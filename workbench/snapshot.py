@@ -74,7 +74,9 @@ class Snapshot:
         return bytes(self.layout.page_size(region, offset)) if found is None else found
 
     def read(self, region: str, offset: int, size: int, plane: str = "value") -> bytes:
-        """Return ``size`` bytes that a region ("bar0", "config") had at ``offset``."""
+        """Return ``size`` bytes that a region ("bar0", "config") had at ``offset``. ValueError outside."""
+        if not (0 <= offset <= self.layout.sizes.get(region, -1) - size and size >= 0):
+            raise ValueError(f"the snapshot of {self.device} has no {size} bytes at {offset:#x} of {region}")
         first = offset // PAGE * PAGE
         pages = [self.page(region, plane, start) for start in range(first, offset + size, PAGE)]
         return b"".join(pages)[offset - first :][:size]
