@@ -267,7 +267,7 @@ def test_a_stopped_server_starts_again_as_it_was_served(poller):
 def test_a_running_server_does_not_move_to_another_thread(poller):
     with Card() as card:
         card.serve()
-        with pytest.raises(wb.StateError, match="served by another thread: stop that server first"):
+        with pytest.raises(wb.StateError, match=r"served by another thread: dev\.server\.stop\(\) first"):
             card.serve(poller=poller)
         assert card.serve(poll_us=20).poll_us == 20
     with Card() as card:

@@ -1,6 +1,7 @@
 """The cards: what they say about a device, that they never touch it, and that they escape."""
 
 import re
+import time
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from typing import Any
@@ -133,6 +134,15 @@ def test_the_card_says_who_answers_and_what_went_wrong(lamp: Lamp) -> None:
     assert "&lt;b&gt;no&lt;/b&gt;" in html
     assert "! 1 in Python, C answers the rest; 3 errors" in html
     assert "! 1 in Python, C answers the rest; 3 errors" in device_text(lamp)
+
+
+def test_the_card_says_what_keeps_the_guest_waiting_and_how_that_ends(lamp: Lamp) -> None:
+    stalls = lamp.hooks.stalls
+    stalls.event, stalls.event_since = "after(blink)", time.monotonic_ns()
+    assert "hooks.skip" not in device_text(lamp)
+    stalls.event_since -= 3_000_000_000
+    for shown in (device_text(lamp), device_card(lamp)):
+        assert "after(blink) for 3 s; dev.hooks.skip() ends it" in shown
 
 
 def test_the_card_follows_the_server(lamp: Lamp) -> None:

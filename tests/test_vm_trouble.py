@@ -24,7 +24,6 @@ def told(trouble: Trouble) -> list[str]:
 @pytest.mark.parametrize(
     "line",
     [
-        'irq 11: nobody cared (try booting with the "irqpoll" option)',
         "WARNING: CPU: 0 PID: 61 at kernel/irq/handle.c:211 __handle_irq_event_percpu+0x15f/0x1a0",
         "Kernel panic - not syncing: Fatal exception in interrupt",
         "Oops: general protection fault, probably for non-canonical address: 0000 [#2] PREEMPT SMP",
@@ -35,6 +34,14 @@ def test_each_kind_of_fault_is_told_without_its_time(line):
     log = Transcript()
     log.add(b"[    0.000000] Linux version 6.12\r\n[   12.345678] " + line.encode() + b"\r\n")
     assert told(Trouble(log)) == [line]
+
+
+def test_an_interrupt_that_no_driver_found_to_be_its_own_is_told_with_the_way_out():
+    log, line = Transcript(), 'irq 11: nobody cared (try booting with the "irqpoll" option)'
+    log.add(b"[   12.345678] " + line.encode() + b"\r\n")
+    said, hint = told(Trouble(log))
+    assert said == line
+    assert "dev.irq.assert_() holds the line" in hint
 
 
 def test_a_fault_is_told_once_and_kept(recwarn):

@@ -183,7 +183,8 @@ def find_hooks(cls: type[Any], problems: list[str]) -> list[tuple[Register, str,
             for register, slot in _tags(value):
                 key = id(register), slot
                 if not any(register is mine for mine in own):
-                    problems.append(f"{name} hooks {register.name}, which is not a register of this device")
+                    which = register.name or "a register without a name"
+                    problems.append(f"{name} hooks {which}, which is not a register of this device")
                 elif register.block and register.block.mapped_area(register.offset):
                     problems.append(f"{name} hooks {register.name}: {unhookable(register.offset)}")
                 elif vars(base).get(seen.setdefault(key, name)) is not value:

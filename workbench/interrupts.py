@@ -53,7 +53,8 @@ class Interrupts:
     ``intx`` is True (pin A), a pin "A" to "D", or False; ``msi`` 1, 2, 4, 8, 16 or 32 vectors, ``msix``
     1 to 2048. ``msix_table`` and ``msix_pba`` say where the MSI-X table (16 bytes a vector) and its Pending
     Bit Array (8 bytes for 64 vectors) lie, as ("bar0", offset); left out, a place is found for them.
-    DescriptionError for anything else.
+    DescriptionError for anything else. A device then has ``dev.irq``: ``trigger()`` raises one interrupt,
+    ``assert_()`` and ``deassert()`` are the level of INTx.
     """
 
     def __init__(

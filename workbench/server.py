@@ -232,11 +232,11 @@ class Server(Gated):
         StateError when the path, the thread or the users differ.
         """
         if users is not None and set(users) != set(self.users):
-            raise StateError(f"{self.device.name} is served for other users: stop that server first")
+            raise StateError(f"{self.device.name} is served for other users: dev.server.stop() first")
         if path is not None and os.path.abspath(os.fsdecode(path)) != self.path:
-            raise StateError(f"{self.device.name} is served at {self.path} already: stop that server first")
+            raise StateError(f"{self.device.name} is served at {self.path} already: dev.server.stop() first")
         if poller is not None and poller is not self.poller:
-            raise StateError(f"{self.device.name} is served by another thread: stop that server first")
+            raise StateError(f"{self.device.name} is served by another thread: dev.server.stop() first")
         if poll_us is not None and self.poller is not None:
             raise StateError(
                 f"{self.device.name} is served by {self.poller!r}, which says for how long it polls"

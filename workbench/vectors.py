@@ -165,12 +165,14 @@ class InterruptLines:
     def trigger(self, number: int = 0) -> IrqOutcome:
         """Raise one interrupt: a message, or a pulse of INTx.
 
+        A pulse is not in STATUS bit 3, and a driver that asks there (uio_pci_generic, vfio-pci) takes it for
+        another device's and the line, which stays up, for a storm: hold it with ``assert_()`` for those.
         OSError (EINVAL) when the device has no interrupts, IndexError when it has fewer.
         """
         return self._one(number, "trigger").trigger()
 
     def assert_(self, number: int = 0) -> IrqOutcome:
-        """Assert a source of interrupts and keep it so until ``deassert()``.
+        """Assert a source of interrupts and keep it so until ``deassert()``: when the driver acknowledges.
 
         INTx is up while one of the sources is. With MSI or MSI-X the rising edge sends one message; a
         source that is up already sends none: "pending".

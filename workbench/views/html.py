@@ -196,6 +196,9 @@ def _summaries(device: Device) -> Iterator[Summary]:
     said = [f"{n} {how}" for n, how in ((len(hooks) - native, "in Python"), (native, "native")) if n]
     text = f"{', '.join(said)}, C answers the rest" if hooks else "none, C answers everything"
     yield Summary("hooks", f"{text}; {errors} errors" if errors else text, wrong=errors > 0)
+    name, seconds = device.hooks.stalls.now[0], device.hooks.stalls.seconds_in_hook
+    if name and seconds >= 1:
+        yield Summary("runs", f"{name} for {seconds:.0f} s; dev.hooks.skip() ends it", wrong=True)
     yield Summary("log", device.log.summary(), wrong=device.log.dropped > 0)
 
 

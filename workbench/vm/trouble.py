@@ -19,6 +19,12 @@ SIGNS = re.compile(
     re.MULTILINE,
 )
 
+#: What to do about the one that a device of the workbench can bring about.
+UNSEEN = (
+    "(if it is INTx: no driver found it to be its own, as with a pulse, dev.irq.trigger(), that STATUS does"
+    " not show; dev.irq.assert_() holds the line until deassert())"
+)
+
 
 class GuestKernelWarning(UserWarning):
     """The guest's kernel crashed, warned of itself or gave an interrupt up."""
@@ -52,4 +58,6 @@ class Trouble:
             new, self._told = self._lines[self._told :], len(self._lines)
         if new:
             said = "the guest's kernel says, and more in vm.console:\n" + "\n".join(new)
+            if any("nobody cared" in line for line in new):
+                said += f"\n{UNSEEN}"
             warnings.warn(said, GuestKernelWarning, stacklevel=depth + 1)
