@@ -83,6 +83,8 @@ class Listener:
         poller = select.poll()
         poller.register(wake, select.POLLIN)
         poller.register(listening, select.POLLIN)
+        waking = select.poll()  # select() takes no descriptor from 1024 on
+        waking.register(wake, select.POLLIN)
         told = False
         while True:
             if any(fd == wake for fd, _ in poller.poll()):
@@ -99,7 +101,7 @@ class Listener:
                 if not told and error.errno not in (errno.ECONNABORTED, errno.EINTR):
                     short(error)
                     told = True
-                select.select([wake], [], [], RETRY_MS / 1000)
+                waking.poll(RETRY_MS)
 
     def wake(self) -> None:
         """End ``accept()``, from any thread."""

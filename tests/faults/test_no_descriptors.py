@@ -96,6 +96,26 @@ def test_at_accept(card, caplog):
     assert caplog.text.count("cannot be served yet: Too many open files; it waits until there is room") == 1
 
 
+@pytest.fixture
+def many_open() -> Iterator[None]:
+    """1,024 descriptors are open, and those after them are none that select() takes."""
+    limits, full = resource.getrlimit(resource.RLIMIT_NOFILE), []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(limits[1], 4096) if limits[1] > 0 else 4096, limits[1]))
+    while not full or full[-1] < 1024:
+        full.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
+    yield
+    for fd in full:
+        os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+def test_at_accept_in_a_process_that_has_many(many_open):
+    with Sample() as card, still_fine(card):
+        with room_for(1), pytest.raises(wb.ProtocolError, match="VERSION: no answer"):
+            card.connect(timeout=0.15)
+        card.server.wait_listening()
+
+
 @pytest.mark.slow
 def test_at_connect_and_arm(card):
     def settle():
