@@ -171,10 +171,11 @@ class Server(Gated):
             self.poller.take(self)
         core.server = self.device.server = self
         core.hooks.on_change = self._tune
-        self._set("listening")
-        _running[self.device.name] = self
-        self._tune()
-        self._thread.start()
+        with self._lock:  # who stops it at once waits for a thread that has been started
+            self._set("listening")
+            _running[self.device.name] = self
+            self._tune()
+            self._thread.start()
 
     def stop(self, timeout: float = JOIN_SECONDS) -> None:
         """Stop serving, drop the client, remove the socket. May be repeated, and called by a hook.
@@ -247,7 +248,7 @@ class Server(Gated):
             lib.wb_serve_poll(self.device._core.handle, self.poll_us)
         if trace is not None:
             self._tracing = trace
-            lib.wb_serve_trace(self.device._core.handle, int(trace))
+            lib.wb_serve_trace(self.device._core.handle, bool(trace))
         if switch_interval is not None:
             self._interval = switch_interval
             self._tune()
