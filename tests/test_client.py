@@ -156,6 +156,18 @@ def test_numbers_that_are_no_int_are_written_too(device, guest):
     guest.bar0.write32(0, np.uint32(5))
     guest.bar0.write32(0x100, device.bar0.WIDE)
     assert (guest.bar0.read32(0), guest.bar0.read32(0x100)) == (5, 7)
+    device.bar0.SCRATCH.poke(0xFF, mask=np.uint8(0xF0))
+    assert guest.bar0.read32(0) == 0xF5
+    guest.disconnect()
+    with device.connect(timeout=np.uint8(5)):
+        pass
+
+
+@pytest.mark.parametrize("start", [-1, 1 << 32, "0"])
+def test_vectors_that_no_message_can_say_are_refused(guest, start):
+    with pytest.raises((ValueError, TypeError), match=r"32 bits|str"):
+        guest.mask_irq(vector=start)
+    assert guest.bar0.read32(0x10) == 0xC0FFEE
 
 
 def test_a_number_in_place_of_bytes_is_answered_with_how_one_is_written(guest):

@@ -292,6 +292,8 @@ def test_an_array_has_the_type_and_place_that_were_asked_for(screen):
     picture[1, 1] = 0xABCD
     assert screen.bar1.peek(0x4000 + 2 * 65, 2) == b"\xcd\xab"
     assert len(screen.bar1.array(offset=0x1800)) == 0x1800
+    assert len(screen.bar1.array(offset=np.uint16(0x1800))) == 0x1800
+    screen.bar1.watch(np.uint16(0x1800), np.uint8(8)).stop()
 
 
 def test_arrays_outside_of_mapped_pages_are_refused(screen):

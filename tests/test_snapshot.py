@@ -137,6 +137,14 @@ def test_a_huge_file_is_not_read(tmp_path, data, said):
         wb.Snapshot.load(path)
 
 
+def test_a_number_is_no_file_and_who_has_it_open_keeps_it(snapshot, tmp_path):
+    with open(tmp_path / "mine", "w+b") as mine:
+        for act in (wb.Snapshot.load, snapshot.save):
+            with pytest.raises(TypeError, match="PathLike"):
+                act(mine.fileno())
+        assert os.fstat(mine.fileno()).st_size == 0
+
+
 @pytest.mark.parametrize("name", ["/dev/zero", "pipe"])
 def test_what_is_no_regular_file_is_not_read(tmp_path, name):
     path = tmp_path / name  # an absolute name is itself

@@ -95,6 +95,24 @@ def test_buffers_are_used_in_place_and_read_only_ones_are_copied():
     assert fixed == b"0123"
 
 
+def test_numbers_and_arrays_of_numpy_mean_what_they_say(storage):
+    storage.write(np.uint8(250), np.arange(4, dtype="<u4"))
+    assert storage.read(np.uint8(250), 16) == np.arange(4, dtype="<u4").tobytes()
+    with pytest.raises(ValueError, match="outside"):
+        storage.write(storage.size - 8, np.arange(4, dtype="<u4"))
+    for act in (storage.read, storage.zero):
+        with pytest.raises(ValueError, match="outside"):  # and not 0 to 4095: they are no numbers of 32 bits
+            act(np.uint32(0xFFFFFFFF), 4096)
+    assert storage.read(0, 4) == bytes(4)
+
+
+@pytest.mark.parametrize(("size", "error"), [(-5, ValueError), ("4096", TypeError), (4096.0, TypeError)])
+def test_a_size_that_is_none_makes_no_file(tmp_path, size, error):
+    with pytest.raises(error):
+        wb.Storage(tmp_path / "new.img", size)
+    assert not (tmp_path / "new.img").exists() or not os.path.getsize(tmp_path / "new.img")
+
+
 @pytest.mark.parametrize(("backing", "size"), [(None, None), (None, 0), (None, -5), (bytearray(), None)])
 def test_nothing_is_no_storage(backing, size):
     with pytest.raises(ValueError, match="bytes"):

@@ -226,10 +226,11 @@ def flr(guest):
 def test_a_reset_cancels_what_waits_unless_it_is_to_be_kept(clock, how):
     seen, kept = Seen(), Seen()
     timers = [clock.after(ms=1e6, run=seen), clock.every(ms=1e6, run=seen)]
+    timers.append(clock.after(ms=1e6, run=seen, keep=None))  # as bool() says
     stays = [clock.after(ms=1, run=kept, keep=True), clock.every(ms=1, run=kept, keep=True)]
     with clock.connect() as guest:
         {"notebook": clock.reset, "device": guest.reset, "flr": lambda: flr(guest)}[how]()
-    assert [timer.active for timer in timers] == [False, False]
+    assert [timer.active for timer in timers] == [False] * 3
     assert stays[1].active
     assert kept.wait(3)
     assert seen.calls == []

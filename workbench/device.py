@@ -98,7 +98,7 @@ class Device(DeviceDoors, DeviceTime):
         check_names(cls, Device, problems)
         cls.bars = find_bars(cls, problems)
         if not isinstance(cls.irq, Interrupts):
-            problems.append(f"irq is {cls.irq!r}, expected wb.Interrupts(...)")
+            problems.append(f"irq is {shown(cls.irq)}, expected wb.Interrupts(...)")
         check_capabilities(cls, problems)
         check_identity(cls, problems)
         if problems:

@@ -142,7 +142,7 @@ class RegisterHandle(Number):
         value = whole_number(self.name, value)
         if not 0 <= value <= whole:
             raise ValueError(f"{self.name} is {self.description.width} bits wide: {value:#x} does not fit")
-        mask = whole if mask is None else mask & whole
+        mask = whole if mask is None else index(mask) & whole
         if mask & self._stored or not mask:
             self._region.poke(self.offset, size, value, mask & self._stored)
         if mask & self._latched:

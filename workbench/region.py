@@ -64,7 +64,7 @@ class Region:
         """Return ``count`` elements at ``offset`` of the mapped pages, shared with the guest."""
         kind = np.dtype(dtype)
         start, size = self.mapped(offset)
-        offset = start if offset is None else offset
+        offset = start if offset is None else index(offset)
         room = (start + size - offset) // max(kind.itemsize, 1)
         count = room if count is None else count
         if not 1 <= count <= room:
@@ -77,8 +77,8 @@ class Region:
     def watch(self, offset: int | None, size: int | None, period: float) -> Watch:
         """Return a running watch over mapped pages; the core stops it when the device is closed."""
         start, room = self.mapped(offset)
-        offset = start if offset is None else offset
-        size = start + room - offset if size is None else size
+        offset = start if offset is None else index(offset)
+        size = start + room - offset if size is None else index(size)
         if not 1 <= size <= start + room - offset:
             raise ValueError(f"{self.where(offset, size)}: the mapped pages end at {start + room:#x}")
         self._file()

@@ -152,7 +152,7 @@ class Snapshot:
 
         Raises SnapshotError saying what is wrong with it, or OSError.
         """
-        with open(path, "rb", opener=_at_once) as file:
+        with open(os.fspath(path), "rb", opener=_at_once) as file:  # a number is no file of ours to close
             try:
                 return cls.from_bytes(_whole(file))
             except SnapshotError as error:

@@ -4,6 +4,7 @@ import errno
 import os
 import stat
 import weakref
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class Storage:
     def __init__(self, backing: Any = None, size: int | None = None) -> None:
         self.path: str | None = None
         self._fd = -1
+        size = None if size is None else index(size)
         if isinstance(backing, (str, os.PathLike)):
             self.path = os.fspath(backing)
             self.size = self._open(self.path, size)
@@ -43,7 +45,7 @@ class Storage:
             self.close()
             raise ValueError(f"{path} is neither a file nor a disk")
         there = os.lseek(self._fd, 0, os.SEEK_END)
-        if not there and size and stat.S_ISREG(mode):
+        if not there and size and size > 0 and stat.S_ISREG(mode):
             os.ftruncate(self._fd, size)
             there = size
         if not there or (size is not None and size != there):
@@ -57,7 +59,7 @@ class Storage:
 
         Raises ValueError outside, OSError (EIO when somebody truncated the file), StateError when closed.
         """
-        self._check(offset, size)
+        offset, size = self._check(offset, size)
         if self._fd < 0:
             return bytes(self._bytes[offset : offset + size])
         pieces = bytearray()
@@ -68,19 +70,20 @@ class Storage:
             pieces += piece
         return bytes(pieces)
 
-    def write(self, offset: int, data: bytes) -> None:
-        """Store ``data`` at ``offset``. Raises as ``read()``."""
-        self._check(offset, len(data))
+    def write(self, offset: int, data: Any) -> None:
+        """Store bytes, or any other buffer such as a NumPy array, at ``offset``. Raises as ``read()``."""
+        view = memoryview(data).cast("B")
+        offset, size = self._check(offset, len(view))
         if self._fd < 0:
-            self._bytes[offset : offset + len(data)] = data
+            self._bytes[offset : offset + size] = view
             return
         done = 0
-        while done < len(data):
-            done += os.pwrite(self._fd, memoryview(data)[done:], offset + done)
+        while done < size:
+            done += os.pwrite(self._fd, view[done:], offset + done)
 
     def zero(self, offset: int, size: int) -> None:
         """Store zeros. Raises as ``read()``."""
-        self._check(offset, size)
+        offset, size = self._check(offset, size)
         for start in range(offset, offset + size, PIECE):
             self.write(start, bytes(min(PIECE, offset + size - start)))
 
@@ -95,11 +98,14 @@ class Storage:
         if self._fd >= 0:
             self._close()
 
-    def _check(self, offset: int, size: int) -> None:
+    def _check(self, offset: int, size: int) -> tuple[int, int]:
+        """Return both as plain numbers: those of NumPy wrap around."""
+        offset, size = index(offset), index(size)
         if self._fd >= 0 and not self._close.alive:
             raise StateError(f"{self.path} is closed")
         if offset < 0 or size < 0 or offset + size > self.size:
             raise ValueError(f"{size} bytes at {offset:#x} are outside of {self}")
+        return offset, size
 
     def __repr__(self) -> str:
         return f"<Storage: {self.size} bytes in {self.path or 'memory'}>"

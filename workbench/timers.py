@@ -125,7 +125,7 @@ class Timers:
         """
         _check_call(kind, function, args)
         timer = Timer(self, kind, function, args, period)
-        timer.keep, timer.due = keep, time.monotonic_ns() + delay
+        timer.keep, timer.due = bool(keep), time.monotonic_ns() + delay
         timer.turn = lib.wb_turn_now(self._handle)
         if not self.put(timer):
             raise StateError(f"{self.device().name} is closed: nothing will run {timer.name}")

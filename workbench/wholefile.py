@@ -19,11 +19,12 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     What is there and is no regular file (a pipe, a device) is written to directly, and so is what is open
     already, as ``/dev/stdout``. Raises OSError, which names the directory where that takes no new file.
     """
+    path = os.fsdecode(path)  # no number: that would be somebody's open file
     try:
         mode = os.stat(path).st_mode
     except FileNotFoundError:
         mode = stat.S_IFREG
-    if not stat.S_ISREG(mode) or os.fspath(path).startswith(OPEN):
+    if not stat.S_ISREG(mode) or path.startswith(OPEN):
         yield Path(path)  # its real path need not exist: a pipe's is "/proc/1/fd/pipe:[2]"
         return
     target = Path(os.path.realpath(path))

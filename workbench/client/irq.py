@@ -3,6 +3,7 @@
 import errno
 import os
 import select
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -145,7 +146,11 @@ class Irqs:
 
     def set(self, flags: int, index: int, start: int, count: int, fds: Sequence[int] = ()) -> None:
         """Send SET_IRQS."""
-        payload = IRQ_SET.pack(IRQ_SET.size, flags, index, start, count)
+        try:
+            payload = IRQ_SET.pack(IRQ_SET.size, flags, index, start, count)
+        except struct.error:
+            numbers = f"flags {flags!r}, index {index!r}, vectors {start!r}+{count!r}"
+            raise ValueError(f"SET_IRQS has numbers of 32 bits: {numbers}") from None
         about = f"SET_IRQS {irq_name(index)} {IrqSet(flags).name} {start}+{count}"
         self._send(Command.DEVICE_SET_IRQS, payload, fds, about)
 

@@ -286,7 +286,7 @@ def milliseconds(timeout: float) -> float:
     """Return a time-out as poll() takes it. ValueError below 0, which poll() takes for ever, and for NaN."""
     if not timeout >= 0:
         raise ValueError(f"a timeout is 0 seconds or more, not {timeout!r}")
-    return min(timeout, _LONGEST) * 1000
+    return min(float(timeout), _LONGEST) * 1000
 
 
 def _readable(connection: socket.socket, timeout: float | None) -> bool:
