@@ -207,7 +207,7 @@ def test_a_mistake_in_the_file_is_told_and_changes_nothing(
     [
         (LAMP, "lamp.py:Lump", "its devices: Lamp"),
         (LAMP + LAMP.replace("Lamp", "Lump"), "lamp.py", "its devices: Lamp, Lump"),
-        ("", "lamp.py", "its devices: none"),
+        ("", "lamp.py", "lamp.py describes no device: a class of wb.Device is one"),
         ("1/0", "lamp.py", 'lamp.py", line 1, in <module>'),
         (LAMP, "other.py", "there is no file"),
         (LAMP, "x" * 300 + ".py", "there is no file"),

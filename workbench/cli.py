@@ -129,7 +129,8 @@ def _serve(arguments: argparse.Namespace) -> int:
     file = DeviceFile(arguments.file)
     with _ended_by_signals() as ended, file.make(arguments.name) as device:
         server = device.serve(arguments.socket, trace=arguments.trace, poll_us=arguments.poll_us)
-        print(f"{device.name} [{device.id}] listens on {server.path}. QEMU 10.1 or newer takes it with")
+        print(f"{device.name} [{device.id}] listens on {server.path}.")
+        print("QEMU 10.1 or newer (`workbench doctor` names the one there is) takes it with")
         print(f"  qemu-system-x86_64 {shlex.join(device.qemu_args())}")
         older = shlex.join(device.qemu_args(None, preload=True))
         print(f"an older one, with LD_PRELOAD=$(workbench preload-path), the same but for {older}")

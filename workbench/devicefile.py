@@ -112,8 +112,10 @@ class DeviceFile:
         own = {name: value for name, value in found.items() if value.__module__ == self._name}
         if not self._class and len(own or found) == 1:
             self._class = next(iter(own or found))
+        if not found:
+            raise StateError(f"{self.path.name} describes no device: a class of wb.Device is one")
         if self._class not in found:
-            names = ", ".join(own or found) or "none"
+            names = ", ".join(own or found)
             raise StateError(
                 f"{self.path.name}: say which device, as {self.path.name}:Class; its devices: {names}"
             )

@@ -274,7 +274,9 @@ class DeviceTime:
     def every(self, ms: float, run: Callable[[], Any], *, keep: bool = False) -> Timer:
         """Run a function every ``ms`` milliseconds until its ``cancel()``; otherwise like ``after()``.
 
-        Periods that pass while the function (or another) runs are left out, not made up for.
+        Periods that pass while the function (or another) runs are left out, not made up for. A device made
+        anew in a cell goes on with it: where a hook is to cancel it, hand it over, as in
+        ``def on_takeover(self, older): self.timer = older.timer``.
         """
         timers: Timers = self._core.timers
         period = _nanoseconds(ms, "every")
