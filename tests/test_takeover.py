@@ -101,6 +101,18 @@ def test_making_the_instance_again_takes_the_server_over_with_the_guest_attached
     assert dev.server.running
 
 
+def test_a_timer_goes_on_with_the_instance_made_again_which_may_cancel_it(notebook):
+    old = notebook["dev"]
+    old.serve()
+    old.timer = old.every(ms=3_600_000, run=old.reset)
+    handed = "\n    def on_takeover(self, older): self.timer = older.timer\n"
+    exec(cell() + handed + "dev = Lamp(); dev.serve()", notebook)
+    dev = notebook["dev"]
+    assert list(dev._core.timers) == [dev.timer]
+    dev.timer.cancel()
+    assert list(dev._core.timers) == []
+
+
 def test_a_class_is_not_handed_to_a_device_that_was_replaced(notebook):
     kept = [notebook["dev"]]
     kept[0].serve()
