@@ -140,8 +140,10 @@ static void paused(void)
     while (!wb_gate_waiting(devices[0]))
         touch(other.pair[0]);
     touch(other.pair[0]);
-    wb_gate_pause(devices[0], 0);
+    wb_gate_step(devices[0], UINT32_MAX);       /* as many as there are, and one more: not none */
+    wb_gate_step(devices[0], 1);
     CHECK(get_all(waiting.pair[0], reply, sizeof reply));
+    wb_gate_pause(devices[0], 0);
     CHECK(!wb_gate_waiting(devices[0]));
     hang_up(&waiting, 0);
     hang_up(&other, 0);

@@ -75,7 +75,7 @@ void wb_gate_pause(wb_device *device, int on)
 void wb_gate_step(wb_device *device, uint32_t accesses)
 {
     wb_lock(device);
-    device->steps += accesses;
+    device->steps = accesses < UINT32_MAX - device->steps ? device->steps + accesses : UINT32_MAX;
     tell_locked(device);
     wb_unlock(device);
 }
