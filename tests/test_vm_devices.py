@@ -72,6 +72,8 @@ def test_what_may_keep_qemu_waiting_is_named(card):
         "likely because PciIdio16 is not served any more (its server is stopped)"
     ]
     assert "did not answer QEMU in time" in likely_causes([], 1, "vfio-user: timed out")[0]
+    warning = '-device {"driver": "vfio-user-pci", "x-msg-timeout": 86400000}: warning: no error recovery'
+    assert likely_causes([], 1, warning) == []
     assert likely_causes([], 1, "no such device") == []
 
 

@@ -109,7 +109,8 @@ def suspects(devices: Sequence[Servable], vm: int | None) -> list[str]:
 def likely_causes(devices: Sequence[Servable], vm: int | None, output: str) -> list[str]:
     """Return lines that explain a failed start: the suspects, else in general when ``output`` says so."""
     found = [f"likely because {each}" for each in suspects(devices, vm)]
-    if not found and re.search(r"tim(ed|e)[ -]?out", output, re.IGNORECASE):
+    # QEMU's warnings repeat the arguments, x-msg-timeout among them.
+    if not found and re.search(r"(?<!-)tim(ed|e)[ -]?out", output, re.IGNORECASE):
         found = [
             "a device did not answer QEMU in time: it is paused, a hook does not return, a cell keeps Python "
             "busy, or another client is attached"
