@@ -2,12 +2,12 @@
 
 import gc
 import os
-import signal
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
+import surroundings
 from leaks import open_files, sockets
 from native_kit import Objects
 
@@ -16,9 +16,11 @@ from workbench.log import AccessLog
 
 
 def pytest_configure() -> None:
-    """Take Ctrl-C even where it is ignored: under ``nohup`` and in the background of a script."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    surroundings.put_right()
+
+
+def pytest_unconfigure() -> None:
+    surroundings.put_back()
 
 
 def _started() -> set[threading.Thread]:

@@ -1,8 +1,11 @@
-"""What a test may leave behind: open file descriptors, socket files, memory."""
+"""What a test may leave behind, and how to be short of it: open file descriptors, socket files, memory."""
 
+import contextlib
 import glob
 import os
+import resource
 import tempfile
+from collections.abc import Iterator
 
 
 def open_files() -> dict[int, str]:
@@ -19,6 +22,23 @@ def open_files() -> dict[int, str]:
 def open_fds() -> int:
     """How many file descriptors this process has."""
     return len(open_files())
+
+
+@contextlib.contextmanager
+def room_for(more: int) -> Iterator[None]:
+    """So many file descriptors can be opened, and no more."""
+    limits, full = resource.getrlimit(resource.RLIMIT_NOFILE), []
+    top = max(open_files())
+    while (fd := os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)) < top:
+        full.append(fd)  # the holes below
+    os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (top + 1 + more, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        for fd in full:
+            os.close(fd)
 
 
 def sockets(pid: int) -> list[str]:

@@ -1,16 +1,16 @@
 """No file descriptors are left: at each point it is said, nothing is lost, and it works once there are."""
 
-import contextlib
 import gc
 import os
 import resource
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from after import still_fine, until
-from leaks import open_files
+from leaks import open_files, room_for
 from sample import TRIGGER_EVENTFD, Sample, eventfds, irq_payload, map_payload, memory_file, open_link
 
 import workbench as wb
@@ -27,23 +27,6 @@ class Frame(wb.Device):
         BELL = wb.Doorbell(0x10, count=2)
 
 
-@contextlib.contextmanager
-def room_for(more: int) -> Iterator[None]:
-    """So many file descriptors can be opened, and no more."""
-    limits, full = resource.getrlimit(resource.RLIMIT_NOFILE), []
-    top = max(open_files())
-    while (fd := os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)) < top:
-        full.append(fd)  # the holes below
-    os.close(fd)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (top + 1 + more, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
-        for fd in full:
-            os.close(fd)
-
-
 def tried(action: Callable[[], Any], after: Callable[[], None] = lambda: None) -> tuple[Any, list[Exception]]:
     """Do it with 0, 1, 2 ... descriptors left until it works; return what it gave and what it raised before.
 
@@ -58,9 +41,10 @@ def tried(action: Callable[[], Any], after: Callable[[], None] = lambda: None) -
         except (OSError, wb.WorkbenchError) as error:
             raised.append(error.with_traceback(None))
         after()
-        gc.collect()
-        left = {fd: name for fd, name in open_files().items() if fd not in before}
-        assert not left, (more, raised[-1], left)
+        end = time.monotonic() + 10  # the server may be taking the connection of a client that gave up
+        while left := {fd: name for fd, name in open_files().items() if fd not in before}:
+            assert time.monotonic() < end, (more, raised[-1], left)
+            gc.collect()
     raise AssertionError(raised)
 
 
@@ -89,18 +73,24 @@ def test_at_serve(card):
 
 def test_at_accept(card, caplog):
     """The client waits, and it is told why, once."""
+    told = "cannot be served yet: Too many open files; it waits until there is room"
     with still_fine(card):
-        with room_for(1), pytest.raises(wb.ProtocolError, match="VERSION: no answer"):
-            card.connect(timeout=0.15)
+        with room_for(1):
+            with pytest.raises(wb.ProtocolError, match="VERSION: no answer"):
+                card.connect(timeout=0.15)
+            until(lambda: told in caplog.text)
         card.server.wait_listening()
-    assert caplog.text.count("cannot be served yet: Too many open files; it waits until there is room") == 1
+    assert caplog.text.count(told) == 1
 
 
 @pytest.fixture
 def many_open() -> Iterator[None]:
     """1,024 descriptors are open, and those after them are none that select() takes."""
     limits, full = resource.getrlimit(resource.RLIMIT_NOFILE), []
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(limits[1], 4096) if limits[1] > 0 else 4096, limits[1]))
+    most = min(limits[1], 4096) if limits[1] > 0 else 4096
+    if most < 1100:
+        pytest.skip(f"no process may have that many here (ulimit -Hn: {most})")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, limits[1]))
     while not full or full[-1] < 1024:
         full.append(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC))
     yield
