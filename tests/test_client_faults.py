@@ -5,6 +5,7 @@ import errno
 import gc
 import os
 import re
+import select
 import signal
 import socket
 import threading
@@ -13,6 +14,7 @@ import weakref
 
 import pytest
 from fake_server import FakeServer
+from interrupts import Interrupted, interrupted_when
 
 from workbench import protocol
 from workbench.client import Client
@@ -286,8 +288,11 @@ def test_requests_of_many_threads_get_their_own_replies(path):
 # ---- Ctrl-C: a signal whose handler raises, wherever it finds the main thread
 
 
-class Interrupted(BaseException):
-    """What Ctrl-C raises, without being mistaken for somebody's real Ctrl-C."""
+def ready(guest: Client, way: str) -> bool:
+    """Whether the guest's socket has something for it ("IN"), or room for more ("OUT")."""
+    poll = select.poll()
+    poll.register(guest.fileno(), getattr(select, f"POLL{way}"))
+    return bool(poll.poll(0))
 
 
 @contextlib.contextmanager
@@ -309,18 +314,19 @@ def interrupting(seconds: float):
 @pytest.mark.parametrize("sent", [0, 1, 16, 20, 35])
 def test_ctrl_c_while_a_reply_is_coming_leaves_a_guest_that_goes_on(path, sent):
     """``sent`` bytes of the reply are there when the wait is interrupted; the rest comes late."""
-    go_on = threading.Event()
+    begun, go_on = threading.Event(), threading.Event()
 
     def late(server, header, payload, fds):
         del server.on[Command.REGION_READ]
         answer = protocol.pack_message(header.id, header.command, payload + b"late", 1)
         server.socket.send(answer[:sent])
+        begun.set()
         assert go_on.wait(5)
         server.socket.send(answer[sent:])
 
     with FakeServer(path) as server, Client(path) as guest:
         server.on[Command.REGION_READ] = late
-        with pytest.raises(Interrupted), interrupting(0.02):
+        with pytest.raises(Interrupted), interrupted_when(lambda: begun.is_set() and not ready(guest, "IN")):
             guest.bar0.read32(0)
         assert not guest.closed
         go_on.set()
@@ -329,10 +335,11 @@ def test_ctrl_c_while_a_reply_is_coming_leaves_a_guest_that_goes_on(path, sent):
 
 
 def test_a_late_reply_is_dropped_by_the_thread_that_serves_memory_too(path):
-    go_on, asked = threading.Event(), threading.Event()
+    begun, go_on, asked = threading.Event(), threading.Event(), threading.Event()
 
     def late(server, header, payload, fds):
         del server.on[Command.REGION_READ]
+        begun.set()
         assert go_on.wait(5)
         server.reply(header, payload + b"late")
         server.socket.send(protocol.pack_message(1, Command.DMA_READ, protocol.DMA_ACCESS.pack(0, 2)))
@@ -342,7 +349,7 @@ def test_a_late_reply_is_dropped_by_the_thread_that_serves_memory_too(path):
     with FakeServer(path) as server, Client(path) as guest:
         guest.memory.map(0, 4096, shared=False)
         server.on[Command.REGION_READ] = late
-        with pytest.raises(Interrupted), interrupting(0.02):
+        with pytest.raises(Interrupted), interrupted_when(begun.is_set):
             guest.bar0.read32(0)
         go_on.set()
         assert asked.wait(5)
@@ -369,7 +376,7 @@ def test_ctrl_c_inside_a_long_message_hangs_up(path):
         reading = threading.Event()
         server.on[Command.REGION_WRITE] = lambda *_: reading.wait(5)
         guest.bar0.write(0, b"1", posted=True)
-        with pytest.raises(Interrupted), interrupting(0.02):
+        with pytest.raises(Interrupted), interrupted_when(lambda: not ready(guest, "OUT")):
             guest.bar0.write(0, bytes(1 << 20), posted=True)
         reading.set()
         assert guest.closed

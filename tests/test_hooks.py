@@ -1,10 +1,10 @@
 """Hooks: what they are told, how they are swapped, what happens when they raise."""
 
 import logging
-import signal
 import threading
 
 import pytest
+from interrupts import interrupted_when, waiting
 from sample import stuck_hook
 
 import workbench as wb
@@ -314,8 +314,8 @@ def test_a_log_handler_that_raises_does_not_hide_the_failure(pair):
 def test_ctrl_c_while_a_cell_waits_for_the_hook_of_a_guest_reaches_the_cell(pair):
     thread = threading.Thread(target=pair.bar0.WIDE.write, args=(1,))
     with stuck_hook(pair.bar0.WIDE, thread.start):
-        threading.Timer(0.05, signal.pthread_kill, [threading.main_thread().ident, signal.SIGINT]).start()
-        with pytest.raises(KeyboardInterrupt):
+        main = threading.main_thread()
+        with pytest.raises(KeyboardInterrupt), interrupted_when(lambda: waiting(main), KeyboardInterrupt):
             pair.bar0.A.write(1)
     thread.join()
     assert pair.bar0.A == 1

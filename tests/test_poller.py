@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from interrupts import sleeps
 
 import workbench as wb
 from workbench.engine import lib
@@ -73,12 +74,6 @@ def until_asleep(thread):
     stat = Path(f"/proc/self/task/{thread.native_id}/stat")
     while stat.read_text().rpartition(")")[2].split()[0] != "S":
         threading.Event().wait(0.001)
-
-
-def sleeps(thread):
-    """Return how often a thread has gone to sleep."""
-    lines = Path(f"/proc/self/task/{thread.native_id}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("voluntary_ctxt_switches"))
 
 
 # ---- several devices, one thread ----
