@@ -42,6 +42,8 @@ for wheel in {wheels!r}: shutil.copy(wheel, into)
 """
 MISSING = "raise ImportError"
 
+pytestmark = pytest.mark.timeout(240)  # a venv with pip in it is thousands of files
+
 
 def pip_wheels() -> list[str]:
     """Return pip's wheel as this Python brings it, on Debian as python3-pip-whl does."""
@@ -69,6 +71,7 @@ def make(checkout: Path, *missing: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "PYTHON"))}
     env |= {
         "PYTHONPATH": str(checkout / "missing"),
+        "PIP_CONFIG_FILE": os.devnull,
         "PIP_NO_INDEX": "1",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
     }
@@ -79,7 +82,7 @@ def make(checkout: Path, *missing: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=50,
+        timeout=200,
     )
 
 

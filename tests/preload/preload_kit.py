@@ -14,7 +14,7 @@ from workbench import preload
 from workbench.compiler import find_compiler
 
 HERE = Path(__file__).resolve().parent
-SOURCES = Path(preload.__file__).parent
+SOURCES = HERE.parent.parent / "workbench/preload"
 #: As QEMU is built: large files by default, and fortified.
 FLAGS = ("-std=gnu11", "-g", "-O2", "-D_FILE_OFFSET_BITS=64", "-D_FORTIFY_SOURCE=2", "-pthread")
 WARNINGS = ("-Wall", "-Wextra", "-Wshadow", "-Werror")
