@@ -34,7 +34,8 @@ assert hub.__file__.startswith(sys.argv[1])
 with PciIdio16() as card, card.connect() as guest:
     guest.bar2.write8(0, 5)
     print(card.bar2.OUT0_7.value, *(guest.bar2.read8(1) & 1 for _ in range(4)))
-print(wb.__file__, sys.modules["workbench.devices.gpio_pci_idio_16"].__file__, wb.engine._engine.__file__, sep="\n")
+for module in (wb, sys.modules["workbench.devices.gpio_pci_idio_16"], wb.engine._engine):
+    print(module.__file__)
 """
 
 
