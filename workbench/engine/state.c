@@ -10,6 +10,7 @@
  */
 #include "dmafile.h"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 /* ---- pages ---- */
@@ -19,13 +20,28 @@ static uint64_t page_start(uint64_t offset)
     return offset / WB_PAGE * WB_PAGE;
 }
 
+/*
+ * Another descriptor of a region's memory file, or -1: the region's own may be closed meanwhile. The file is
+ * not searched under the lock, as a client that allocates its pages makes that wait.
+ */
+static int borrow_file(wb_device *device, const struct wb_region *region)
+{
+    int fd = -1;
+
+    wb_lock(device);
+    if (region->shared && region->share_fd >= 0)
+        fd = fcntl(region->share_fd, F_DUPFD_CLOEXEC, 0);
+    wb_unlock(device);
+    return fd;
+}
+
 /* The next page from `offset` on that is shared and was ever touched; the region's size: none. */
-static uint64_t next_shared_locked(const struct wb_region *region, uint64_t offset)
+static uint64_t next_shared(const struct wb_region *region, int file, uint64_t offset)
 {
     while (region->shared && offset < region->size) {
-        off_t data = lseek(region->share_fd, (off_t)offset, SEEK_DATA);
+        off_t data = lseek(file, (off_t)offset, SEEK_DATA);
 
-        if (data < 0 && errno != ENXIO)         /* the file was closed: its pages are looked at one by one */
+        if (data < 0 && errno != ENXIO)         /* there is no file: its pages are looked at one by one */
             data = (off_t)offset;
         if (data < 0 || (uint64_t)data >= region->size)
             break;
@@ -56,14 +72,18 @@ int wb_state_next(wb_device *device, uint32_t region, uint64_t *offset)
 {
     const struct wb_region *in = region < WB_REGIONS ? &device->regions[region] : NULL;
     uint64_t programmed, shared;
+    int file;
 
     if (!in || !in->planes)
         return -EINVAL;
     if (*offset >= in->size)
         return 0;
     *offset = page_start(*offset);
+    file = borrow_file(device, in);
+    shared = next_shared(in, file, *offset);
+    if (file >= 0)
+        close(file);
     wb_lock(device);
-    shared = next_shared_locked(in, *offset);
     programmed = next_programmed_locked(in, *offset);
     wb_unlock(device);
     *offset = programmed < shared ? programmed : shared;
