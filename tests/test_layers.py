@@ -107,7 +107,7 @@ ALLOWED: dict[str, set[str]] = {
     "blockhandle": {
         *("engine", "handles", "pages", "picture", "region", "registerarray", "registers", "unseen", "watch"),
     },
-    "succession": {"cells", "errors", "layout", "takeover"},
+    "succession": {"cells", "errors", "layout", "lock", "takeover"},
     "doors": {"errors", "qemuargs", "succession"},
     "device": {
         *("registers", "pci", "capabilities", "lint", "description", "doors", "core", "interrupts"),

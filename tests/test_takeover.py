@@ -137,6 +137,46 @@ def test_an_earlier_hook_is_set_again_where_its_register_is_now(notebook):
         dev.hooks.revert("bar0.CTRL.on_write", 2)
 
 
+def test_a_device_that_another_thread_replaced_just_now_does_not_take_its_own_core_over(notebook):
+    old, raised = notebook["dev"], []
+    old.serve()
+
+    def serve():
+        with pytest.raises(wb.StateError, match="Lamp is closed") as caught:
+            old.serve()
+        raised.append(caught.value)
+
+    thread = threading.Thread(target=serve)
+    with wb.Server.starting:
+        thread.start()
+        thread.join(0.05)
+        exec("dev = Lamp(); dev.serve()", notebook)
+    thread.join(10)
+    ran = threading.Event()
+    notebook["dev"].after(ms=1, run=ran.set)
+    assert ran.wait(10)
+    assert raised
+
+
+def test_two_threads_that_swap_the_class_of_a_device_do_so_one_after_the_other(notebook):
+    dev, first, other, threads = notebook["dev"], notebook["Lamp"], notebook.copy(), []
+    exec(cell(answer=2).replace("switch", "other"), other)
+
+    class Between(other["Lamp"]):
+        def __getattribute__(self, name):
+            found = super().__getattribute__(name)
+            if name == "class_hooks" and not threads:  # in the middle of the swap
+                threads.append(threading.Thread(target=dev.swap, args=(first,)))
+                threads[0].start()
+                threads[0].join(0.05)
+            return found
+
+    dev.swap(Between)
+    threads[0].join(10)
+    dev.bar0.CTRL.write(4)
+    assert (type(dev), dev.seen) == (first, (1, 4))
+
+
 def test_hooks_that_cells_set_stay_over_a_class_and_go_with_the_instance(notebook):
     dev = notebook["dev"]
     dev.serve()

@@ -55,10 +55,10 @@ class DeviceDoors:
             raise ValueError(
                 "the poller says for how long it polls: leave poll_us away, or make Poller(poll_us)"
             )
-        if self.closed:
-            raise StateError(f"{self.name} is closed: make a new one with {type(self).__name__}()")
         device = cast("Device", self)
         with Server.starting:
+            if self.closed:  # perhaps just now, by one that took its core over
+                raise StateError(f"{self.name} is closed: make a new one with {type(self).__name__}()")
             previous = Server.serving(self.name)
             if previous is not None and previous.ending:
                 previous.stop()  # Ctrl-C ended the call that waited for its thread

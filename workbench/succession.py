@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from .cells import place_of, source_of
 from .errors import StateError
 from .layout import Layout
+from .lock import Lock
 from .takeover import refuse_new_layout
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["become", "defined_again", "layout_changes", "live", "succeed"]
 
 live: "weakref.WeakSet[Device]" = weakref.WeakSet()  #: whose class may be defined again in a notebook
+_handing_over = Lock()  # one after another, whichever threads do it; re-entrant: on_takeover() may swap
 
 
 def layout_changes(old: "type[Device]", new: "type[Device]") -> list[str]:
@@ -35,10 +37,11 @@ def succeed(device: "Device", server: "Server") -> None:
 
     Raises StateError when it is another and a guest is attached; otherwise the older server is stopped.
     """
-    changes = layout_changes(type(server.device), type(device))
-    if not changes:
-        _adopt(device, server)
-        return
+    with _handing_over:
+        changes = layout_changes(type(server.device), type(device))
+        if not changes:
+            _adopt(device, server)
+            return
     if server.client is not None:  # paused or not
         refuse_new_layout(device.name, changes)
     server.stop()
@@ -66,16 +69,17 @@ def _adopt(device: "Device", server: "Server") -> None:
 
 def become(device: "Device", cls: "type[Device]") -> None:
     """Make a device an instance of ``cls``: see ``Device.swap()``. Raises StateError."""
-    refuse_new_layout(device.name, layout_changes(type(device), cls))
-    # A class of the same name is another type to Python, but built alike.
-    try:
-        device.__class__ = cls
-    except TypeError as error:  # Python's own reasons, such as other __slots__
-        raise StateError(f"{device.name} goes on as it was: {error}") from error
-    with device._core.held():
-        device._core.take_over(device, cls.blocks, cls.irq)
-        device._bind()
-    device.notice = ""
+    with _handing_over:
+        refuse_new_layout(device.name, layout_changes(type(device), cls))
+        # A class of the same name is another type to Python, but built alike.
+        try:
+            device.__class__ = cls
+        except TypeError as error:  # Python's own reasons, such as other __slots__
+            raise StateError(f"{device.name} goes on as it was: {error}") from error
+        with device._core.held():
+            device._core.take_over(device, cls.blocks, cls.irq)
+            device._bind()
+        device.notice = ""
 
 
 def defined_again(cls: "type[Device]") -> None:
