@@ -60,3 +60,13 @@ def test_two_thousand_vectors_scroll(opened: Shower) -> None:
     page.keyboard.press("End")
     expect(grid).to_contain_text("MSI-X[2047]")
     assert page.locator(".wb-irq .wb-scroll-row").count() < 60
+
+
+def test_in_a_narrow_place_all_buttons_are_in_sight(opened: Shower) -> None:
+    page = opened("irq")
+    page.set_viewport_size({"width": 760, "height": 700})
+    grid = page.get_by_role("grid", name="Interrupt lines")
+    page.wait_for_function("document.querySelector('.wb-irq').clientWidth < 760")
+    assert grid.evaluate("el => el.scrollWidth <= el.clientWidth")
+    name = irq_row(page, "MSI-X[1]").get_by_role("gridcell").first
+    assert name.evaluate("el => el.scrollWidth <= el.clientWidth")

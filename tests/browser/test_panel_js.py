@@ -291,6 +291,20 @@ def test_a_change_glows_and_stands_still_for_those_who_want_less_motion(page):
         expect(page.locator(".wb-val.wb-flash-a, .wb-val.wb-flash-b")).to_have_count(0)
 
 
+def test_an_offset_in_a_large_bar_is_told_whole(page):
+    played.show(page)
+    page.evaluate("""() => {
+        const layout = structuredClone(played.layout);
+        layout.version = 2;
+        layout.blocks[0].size = 1 << 28;
+        layout.registers[1].offset = 0xffffff0;
+        played.set("device_layout", layout);
+    }""")
+    offset = row(page, "STATUS").locator("> [role=gridcell]").nth(1)
+    expect(offset).to_have_text("0xffffff0")
+    assert offset.evaluate("el => el.scrollWidth <= el.clientWidth")
+
+
 # -- memory ---------------------------------------------------------------------------------------
 
 

@@ -77,7 +77,7 @@ class TimeScale:
             f"{duration(begin + self._start)}\n{'⟷ ' + duration(end - begin) if end > begin else ''}"
             for begin, end in zip(self._first, self._last, strict=True)
         ]
-        ax.set_xticks(self._left, text, fontsize=8, ha="left")
+        ax.set_xticks(self._left, text, fontsize=7.5, ha="left")
         ax.set_xlabel(f"since the first record; pauses cut, ⟷ length of each part   ·   {note}", fontsize=9)
 
 

@@ -59,6 +59,7 @@ class MemoryFeed:
             return dma.peek(self._start, length), "", []
         except OSError as error:  # DmaError: not mapped, or without a file descriptor
             reason = str(error.strerror or error)
+            reason = reason.partition(": ")[2] or reason  # where the window begins is no place one asked for
         data, reached = bytearray(length), 0
         gaps: list[list[int]] = []
         for region in dma.regions:

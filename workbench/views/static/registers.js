@@ -99,6 +99,8 @@ class RegistersPart {
       name: Math.min(most(({ name }) => name.length, 8), 26) + 1, mode: Math.min(most(({ mode }) => mode.length, 4), 10) + 1,
     };
     for (const [name, width] of Object.entries(widths)) this.el.style.setProperty(`--wb-${name}`, `${width}ch`);
+    const digits = most(({ offset }) => hexText(offset, 12).length, 6);
+    this.el.style.setProperty("--wb-offset", `${Math.ceil(7.3 * digits)}px`);
     this.el.classList.toggle("wb-long", widths.value + widths.reset > 34); // 64 bits, or binary: fields need the room
   }
 
