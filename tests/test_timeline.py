@@ -148,6 +148,14 @@ def test_long_pauses_are_cut_and_bursts_keep_their_width(log: AccessLog) -> None
     assert "s since the first record" in plot(log, cut_idle=False).get_xlabel()
 
 
+def test_labels_of_short_parts_are_told_one_below_the_other(log: AccessLog) -> None:
+    for burst in range(0, 9_000, 1_000):
+        for n in range(20):
+            add(log, burst + n * 0.01)
+    rows = [label.get_text().split("\n") for label in plot(log).get_xticklabels()]
+    assert [row.index("⟷ 190 µs") for row in rows] == [1, 2, 1, 2, 1, 2, 1, 2, 1]
+
+
 def test_an_even_rhythm_is_not_cut(log: AccessLog) -> None:
     for n in range(10):
         add(log, n * 1000)

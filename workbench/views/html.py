@@ -321,7 +321,8 @@ def _table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
 
 
 def _cell(text: str) -> str:
-    kinds = "w" if text.startswith("! ") else "n" if text.startswith("0x") else "t" if len(text) > 24 else ""
+    number = text.startswith("0x") or (text[:1].isdigit() and "→" in text)
+    kinds = "w" if text.startswith("! ") else "n" if number else "t" if len(text) > 24 else ""
     return f'<td class="{kinds}">{escape(text)}</td>' if kinds else f"<td>{escape(text)}</td>"
 
 

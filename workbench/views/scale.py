@@ -19,6 +19,7 @@ _SHARE = 0.03  # of the whole time: shorter pauses are never cut
 _RATIO = 50  # a pause is that many times longer than the time that usually passes between two records
 _MOST = 9  # cuts
 _LEAST, _GAP = 0.07, 0.02  # of the width: a part, at least; a cut
+_ROOM = 0.16  # of the width: a label, at most
 _UNITS = (("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0))
 
 
@@ -61,6 +62,15 @@ class TimeScale:
         places = np.column_stack([self._left, self._right]).ravel()
         return np.asarray(np.interp(times.astype(np.int64) - self._base, edges, places), np.float64)
 
+    def _labels(self) -> list[str]:
+        """Return when each part began and how long it lasts; every second length lower if parts are short."""
+        lower = "\n" if np.diff(self._left).min() < _ROOM * self.end else ""
+        labels = []
+        for n, (begin, end) in enumerate(zip(self._first, self._last, strict=True)):
+            lasting = f"⟷ {duration(end - begin)}" if end > begin else ""
+            labels.append(f"{duration(begin + self._start)}\n{lower * (n % 2)}{lasting}")
+        return labels
+
     def apply(self, ax: Axes, note: str) -> None:
         """Set limits, ticks and label of the time axis, and draw the cuts; ``note`` follows the label."""
         margin = 0.015 * self.end
@@ -73,11 +83,7 @@ class TimeScale:
         for left, right in zip(self._right[:-1], self._left[1:], strict=True):
             ax.axvspan(left + 0.003, right - 0.003, facecolor="white", edgecolor="#B8BCC2", hatch="////",
                        linewidth=0, zorder=2.5)  # fmt: skip
-        text = [
-            f"{duration(begin + self._start)}\n{'⟷ ' + duration(end - begin) if end > begin else ''}"
-            for begin, end in zip(self._first, self._last, strict=True)
-        ]
-        ax.set_xticks(self._left, text, fontsize=7.5, ha="left")
+        ax.set_xticks(self._left, self._labels(), fontsize=8, ha="left")
         ax.set_xlabel(f"since the first record; pauses cut, ⟷ length of each part   ·   {note}", fontsize=9)
 
 
