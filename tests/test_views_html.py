@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import workbench as wb
+from workbench.views.fallback import static_html, static_text
 from workbench.views.html import device_card, device_text, register_card
 
 
@@ -174,3 +175,14 @@ def test_a_block_and_an_array_show_their_registers(lamp: Lamp) -> None:
     assert "DATA[69]" in check(lamp.bar0.DATA._repr_html_())
     assert "MODE=FAST&lt;1&gt;" in check(lamp.bar0._repr_html_())
     assert "VENDOR_ID" in repr(lamp.config)
+
+
+def test_a_saved_view_of_the_log_shows_what_its_filter_lets_through(lamp: Lamp) -> None:
+    lamp.bar0.CTRL.write(3)
+    lamp.bar0.CTRL.read()
+    options = {"filter": "reg == CTRL && op == w"}
+    assert static_text(lamp, "log", options) == repr(lamp.log.filter(register="CTRL", kind="write"))
+    assert "<b>1 records</b>" in static_html(lamp, "log", options)
+    assert static_text(lamp, "log", {"filter": ""}) == repr(lamp.log)
+    for shown in (static_text, static_html):
+        assert "nothing is found by" in shown(lamp, "log", {"filter": "reg == "})

@@ -1,12 +1,14 @@
 """The static side of every view: HTML without a script and plain text, small enough for a saved notebook."""
 
 import base64
+import contextlib
 from collections.abc import Mapping
 from html import escape
 from typing import Any
 
 from ..device import Device
-from . import html
+from ..log import LogView
+from . import html, query
 from .machines import machine_of
 from .pictures import picture_from
 from .png import Picture, small_png
@@ -28,7 +30,8 @@ def static_html(device: Device, kind: str, options: Mapping[str, Any]) -> str:
     if kind == "dma":
         return _smallest(lambda rows: html.dma_card(device, rows))
     if kind in ("log", "timeline"):
-        return html.log_table(device.log)
+        with contextlib.suppress(ValueError):  # the text says what is wrong with the filter
+            return html.log_table(_log(device, options))
     if kind == "image":
         return _image(device, str(options.get("source", "")), str(options.get("title", "")))
     return (
@@ -50,7 +53,10 @@ def static_text(device: Device, kind: str, options: Mapping[str, Any]) -> str:
     if kind == "registers":
         return html.block_text(getattr(device, options["block"]))
     if kind in ("log", "timeline"):
-        return repr(device.log)
+        try:
+            return repr(_log(device, options))
+        except ValueError as error:
+            return f"<nothing is found by {options['filter']!r}: {error}>"
     if kind == "irq":
         return repr(device.irq)
     if kind == "dma":
@@ -66,6 +72,15 @@ def static_text(device: Device, kind: str, options: Mapping[str, Any]) -> str:
         lines = machine.console.splitlines()[-_LINES:] if machine is not None else []
         return "\n".join(lines) or "<nothing on the console>"
     return html.device_text(device)
+
+
+def _log(device: Device, options: Mapping[str, Any]) -> LogView:
+    """Return what the view's filter lets through; ValueError for one that cannot be read."""
+    log, text = device.log, str(options.get("filter") or "")
+    if not text:
+        return log
+    records = log.records()
+    return LogView(records[query.compile(text, log.names)(records)], log.names, log.epoch, log.dropped)
 
 
 def _picture(device: Device, name: str) -> tuple[Picture | None, str]:
