@@ -165,6 +165,8 @@ def test_no_memory_is_shown_as_such(device):
         (lambda dma: dma.read("0", 4), TypeError, "integer"),
         (lambda dma: dma.read(0, 4.0), TypeError, "integer"),
         (lambda dma: dma.read_into(0, b"read"), TypeError, "bytes is read-only"),
+        (lambda dma: dma.read_into(0, np.zeros(4, object)), TypeError, "Python objects"),
+        (lambda dma: dma.write(0, np.zeros(2, [("x", "u1"), ("O", "O")])), TypeError, "Python objects"),
         (lambda dma: dma.read_into(0, np.zeros((4, 4))[:, 1]), ValueError, "not contiguous"),
         (lambda dma: dma.write(0, 5), TypeError, "bytes-like"),
         (lambda dma: dma.write(0, "text"), TypeError, "bytes-like"),

@@ -98,6 +98,10 @@ def test_buffers_are_used_in_place_and_read_only_ones_are_copied():
 def test_numbers_and_arrays_of_numpy_mean_what_they_say(storage):
     storage.write(np.uint8(250), np.arange(4, dtype="<u4"))
     assert storage.read(np.uint8(250), 16) == np.arange(4, dtype="<u4").tobytes()
+    structured = np.array([(1, 2), (3, 4)], [("one", "u1"), ("two", ">u2")])
+    for data in (structured, np.arange(16, dtype="u1").reshape(4, 4)[:, 1], memoryview(b"abc")[::-1]):
+        storage.write(7, data)
+        assert storage.read(7, data.nbytes) == data.tobytes()
     with pytest.raises(ValueError, match="outside"):
         storage.write(storage.size - 8, np.arange(4, dtype="<u4"))
     for act in (storage.read, storage.zero):

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .buffers import refuse_objects
 from .engine import ffi, lib
 from .errors import DMA_REASONS, DmaError
 from .sharing import PRIVATE, Sharing, differs, in_time
@@ -308,12 +309,14 @@ def _spans(pieces: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 
 def _readable(data: Any) -> tuple[Any, int]:
     view = memoryview(data)  # an int is no data
+    refuse_objects(view)
     source = view if view.c_contiguous else view.tobytes()
     return ffi.from_buffer("uint8_t[]", source), view.nbytes
 
 
 def _writable(buffer: Any) -> tuple[Any, int]:
     view = memoryview(buffer)
+    refuse_objects(view)
     if view.readonly:
         raise TypeError(f"{type(buffer).__name__} is read-only: give a bytearray or a writable array")
     if not view.c_contiguous:

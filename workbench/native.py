@@ -5,13 +5,13 @@ on the thread of the access and needs no interpreter, so it answers as fast whil
 told and may call is in ``engine/wb_native.h``. ``signature`` is what ``numba.cfunc`` wants to know.
 """
 
-import re
 from collections.abc import Callable
 from types import FunctionType, MethodType
 from typing import Any
 
 import numpy as np
 
+from .buffers import refuse_objects
 from .cells import ELSEWHERE, Place, place_of, place_of_text, source_of
 from .engine import ffi
 from .errors import DescriptionError
@@ -151,11 +151,10 @@ def _checked_state(state: Any, made: NativeCode) -> Any:
         return (state + 7) & ~7
     try:
         view = memoryview(state)
+        refuse_objects(view)
     except TypeError:
         view = None
-    # Objects ("O") are addresses of the interpreter's: a hook that writes there ends it.
-    objects = view is not None and "O" in re.sub(":[^:]*:", "", view.format)
-    if view is None or view.readonly or not view.c_contiguous or objects:
+    if view is None or view.readonly or not view.c_contiguous:
         what = "a number of bytes, or a contiguous buffer that can be written"
         raise DescriptionError(made.__name__, [f"state is {what}, not {shown(state)}"])
     return state

@@ -72,7 +72,9 @@ class Storage:
 
     def write(self, offset: int, data: Any) -> None:
         """Store bytes, or any other buffer such as a NumPy array, at ``offset``. Raises as ``read()``."""
-        view = memoryview(data).cast("B")
+        view = memoryview(data)
+        if (view.format, view.ndim) != ("B", 1) or not view.contiguous:
+            view = memoryview(view.tobytes())
         offset, size = self._check(offset, len(view))
         if self._fd < 0:
             self._bytes[offset : offset + size] = view
