@@ -105,6 +105,7 @@ class TimelineCanvas {
     context.textAlign = "center";
     context.fillRect(left, bottom, width, 1);
     for (const time of times) {
+      if (time < 0) continue; // before the log began
       const x = timeScale.toX(time, window, this.plot);
       const text = timeScale.timeText(time, step);
       const half = context.measureText(text).width / 2;
