@@ -1,10 +1,12 @@
 """Fixtures for every test: a small device, a guest on it, and nothing left behind afterwards."""
 
+import contextlib
 import gc
 import os
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import surroundings
@@ -89,3 +91,19 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Objects:
     """What gives the engine's objects for a sanitizer, compiled once in a run."""
     base = tmp_path_factory.getbasetemp()
     return Objects(base.parent if "PYTEST_XDIST_WORKER" in os.environ else base)
+
+
+@pytest.fixture
+def huge_page() -> Iterator[None]:
+    """One more huge page of 2 MiB, where we may have one made; taken back afterwards."""
+    pool, free = Path("/sys/kernel/mm/hugepages/hugepages-2048kB"), 0
+    with contextlib.suppress(OSError):
+        before = int((pool / "nr_hugepages").read_text())
+        with contextlib.suppress(OSError):
+            (pool / "nr_hugepages").write_text(f"{before + 1}\n")
+        free = int((pool / "free_hugepages").read_text())
+    if not free:
+        pytest.skip(f"no huge page is free, and only root may reserve one ({pool})")
+    yield
+    with contextlib.suppress(OSError):
+        (pool / "nr_hugepages").write_text(f"{before}\n")

@@ -23,7 +23,13 @@ one.settimeout(10)
 one.connect(sys.argv[1])
 print(len(one.recv(1)))
 """
-ROOT = os.geteuid() == 0
+BECOME = "import os, pwd, sys; os.setuid(pwd.getpwnam('nobody').pw_uid); os.stat(sys.argv[1] + '/.')"
+
+
+def may_become_another(place: Path) -> bool:
+    """Whether we are root, may be another user as well, and that one can reach the place."""
+    command = [sys.executable, "-c", BECOME, str(place)]
+    return os.geteuid() == 0 and subprocess.run(command, capture_output=True).returncode == 0
 
 
 @pytest.fixture
@@ -45,7 +51,7 @@ def test_another_user_is_sent_away_and_the_next_client_is_served(
     place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Sample() as device:
-        if ROOT:  # the real thing: another user, who can reach the socket
+        if may_become_another(place):  # the real thing: another user, who can reach the socket
             device.serve(place / "card.sock")
             os.chmod(place / "card.sock", 0o666)
             command = [sys.executable, "-c", CONNECT, str(place / "card.sock")]
@@ -72,7 +78,7 @@ def test_the_socket_is_for_its_owner_unless_users_are_named(place: Path) -> None
         device.serve(place / "shared.sock", users=["nobody"])
         assert stat.S_IMODE(os.stat(place / "shared.sock").st_mode) == 0o666
         assert device.server.users == ("nobody",)
-        if ROOT:
+        if may_become_another(place):
             with subprocess.Popen([sys.executable, "-c", CONNECT, str(place / "shared.sock")]) as other:
                 device.server.wait_attached(20)
                 assert f"pid {other.pid} " in device.server.client
@@ -112,7 +118,7 @@ import os, socket, sys
 one = socket.socket(socket.AF_UNIX)
 one.connect(sys.argv[1])
 os.set_inheritable(one.fileno(), True)
-os.execv("/bin/sleep", ["\\033[2J\\nroot: all is well\\u202e", "60"])
+os.execv("/bin/sh", ["\\033[2J\\nroot: all is well\\u202e", "-c", "read line"])
 """
 
 
@@ -120,7 +126,8 @@ def test_what_a_client_calls_itself_is_told_without_its_control_characters(place
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(place / "name.sock"))
         listening.listen()
-        with subprocess.Popen([sys.executable, "-c", LIAR, str(place / "name.sock")]) as liar:
+        command = [sys.executable, "-c", LIAR, str(place / "name.sock")]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as liar:
             with listening.accept()[0] as connection:
                 while "?" not in (name := peer_name(connection)):
                     assert liar.poll() is None

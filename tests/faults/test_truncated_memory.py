@@ -11,7 +11,6 @@ import os
 import random
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,6 +23,7 @@ from workbench.protocol import Command
 
 SIZE = 1 << 20
 HUGE = 2 << 20
+HUGETLB = 0x40000 | 21 << 26  # of mmap(2): of 2 MiB
 ROUNDS = 150
 F_SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW
 
@@ -153,21 +153,6 @@ def libc_punch(fd: int, size: int) -> None:
         raise OSError(ctypes.get_errno(), "fallocate")
 
 
-@pytest.fixture
-def huge_page() -> Iterator[None]:
-    pool = Path("/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages")
-    try:
-        before = pool.read_text()
-        if not int(before):
-            pool.write_text("1\n")
-        if not int(pool.read_text()):
-            raise OSError
-    except OSError:
-        pytest.skip("no huge page can be reserved here")
-    yield
-    pool.write_text(before)
-
-
 @pytest.mark.slow
 def test_huge_pages_that_are_taken_away_under_copies(card, huge_page):
     """The page is given back, and somebody else has it: there is none to be read."""
@@ -176,13 +161,13 @@ def test_huge_pages_that_are_taken_away_under_copies(card, huge_page):
     def take() -> None:
         libc_punch(fd, HUGE)
         with contextlib.suppress(OSError):
-            taken.append(mmap.mmap(-1, HUGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x40000))
+            taken.append(mmap.mmap(-1, HUGE, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | HUGETLB))
             taken[-1][0] = 1
             taken.pop().close()
 
     with still_fine(card), card.connect() as guest:
         guest.enable()
-        with mapped(guest, os.MFD_HUGETLB, HUGE, F_SEALS) as fd, meanwhile(take):
+        with mapped(guest, os.MFD_HUGETLB | os.MFD_HUGE_2MB, HUGE, F_SEALS) as fd, meanwhile(take):
             run(copies(card, HUGE), {errno.EIO})
 
 
