@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
+from native_kit import skip_where_it_cannot_run
+
 import workbench as wb
 from workbench import preload
 from workbench.compiler import find_compiler
@@ -115,6 +117,7 @@ class Fake:
         """Wait for its end, which has to be a good one; return what it printed meanwhile."""
         out, errors = self.process.communicate(timeout=TIMEOUT)
         self.errors = errors.decode()
+        skip_where_it_cannot_run(self.errors)
         assert self.process.returncode == 0, f"status {self.process.returncode}: {self.errors}"
         return out.decode()
 

@@ -338,7 +338,8 @@ def test_a_device_that_goes_reads_as_all_ones() -> None:
 
 def test_a_server_that_is_killed_reads_as_all_ones(tmp_path: Path) -> None:
     path = tmp_path / "card.sock"
-    code = f"import sys; sys.path.insert(0, {str(HERE)!r}); import preload_kit as kit; card = kit.Card()"
+    places = [str(HERE), str(HERE.parent)]
+    code = f"import sys; sys.path[:0] = {places!r}; import preload_kit as kit; card = kit.Card()"
     code += f"; card.serve({str(path)!r}); print('there', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from native_kit import skip_where_it_cannot_run
 from preload_kit import HERE, SOURCES, Card, build, environment, run, running, sanitized
 from programs import as_root
 
@@ -107,6 +108,7 @@ def test_the_table_of_memory(sanitizer: str) -> None:
     files = (HERE / "ramtable.c", SOURCES / "ramtrack.c", SOURCES / "settings.c")
     program = build(f"ramtable_{sanitizer.partition(',')[0]}", *flags, *files, "-ldl")
     done = subprocess.run([program], capture_output=True, text=True, check=False)
+    skip_where_it_cannot_run(done.stderr)
     assert (done.returncode, done.stderr) == (0, "")
 
 
