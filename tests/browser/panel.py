@@ -4,7 +4,7 @@ import re
 from typing import Any
 
 from lab import PATIENCE, Notebook
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Error, Locator, Page, expect
 
 READY = "document.querySelector('.wb-live .wb-val')?.textContent.startsWith('0x')"
 
@@ -17,8 +17,13 @@ class Panel:
         self.root = self.page.locator(".wb-live").nth(n)
 
     def wait(self) -> "Panel":
-        """Wait until the values are there."""
-        self.page.wait_for_function(READY, timeout=PATIENCE * 1000)
+        """Wait until the values are there; says what stands there instead."""
+        try:
+            self.page.wait_for_function(READY, timeout=PATIENCE * 1000)
+        except Error as late:
+            outputs = self.page.locator(".jp-OutputArea-output").all_inner_texts()
+            state = self.page.evaluate("[document.visibilityState, wb.kernel()?.status]")
+            raise AssertionError(f"no values in the panel: {outputs}, {state}, {self.book.errors}") from late
         return self
 
     def button(self, name: str | re.Pattern[str], exact: bool = False) -> Locator:
