@@ -69,11 +69,16 @@ def visit(card: Card) -> None:
 
 
 def one_round(card: Card, client: bench_kit.Client) -> float:
-    """Return the processor time of this process a access, ns; check that each left its record."""
-    begin, total, ran = time.process_time_ns(), card.log.first + card.log.total, card.ran
+    """Return the serving thread's processor time an access, ns; check that each left its record."""
+    clock = next(
+        time.pthread_getcpuclockid(thread.ident)
+        for thread in threading.enumerate()
+        if thread.name == "workbench Card" and thread.ident
+    )
+    begin, total, ran = time.clock_gettime_ns(clock), card.log.first + card.log.total, card.ran
     client.measure(f"post 0 0 4 {POSTED} 64")
     client.measure(f"read 0 4 4 {HOOKED}")
-    spent = time.process_time_ns() - begin
+    spent = time.clock_gettime_ns(clock) - begin
     assert card.log.first + card.log.total - total >= POSTED + HOOKED
     assert card.ran - ran >= HOOKED  # each access was answered by one of the hooks
     return spent / (POSTED + HOOKED)
